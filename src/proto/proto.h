@@ -76,6 +76,11 @@ void mr_http_put_chunk(struct mr_buf *buf, struct mr_str bytes); /* n == 0 write
 void mr_http_put_last_chunk(struct mr_buf *buf);
 const char *mr_http_status_text(int status);
 
+/* --- hashes -------------------------------------------------------------------------------- */
+
+/* SHA-256 (FIPS 180-4) by OpenSSL. O(n). */
+void mr_sha256(const void *bytes, size_t n, uint8_t ret[32]);
+
 /* --- server-sent events -------------------------------------------------------------------- */
 
 void mr_sse_put_data(struct mr_buf *buf, struct mr_str data); /* one event; data may hold LF */
