@@ -24,7 +24,8 @@ enum cmd_exit {
     CMD_REFUSED = 4,
 };
 
-#define CMD_OPTIONS_MAX 24u
+#define CMD_OPTIONS_MAX     24u
+#define CMD_POSITIONALS_MAX 64u
 
 struct cmd_option {
     const char *name;  /* long, without the dashes */
@@ -49,7 +50,7 @@ struct cmd_verb {
 struct cmd {
     const struct cmd_verb *verb;
     const char *values[CMD_OPTIONS_MAX]; /* by option; "" for a flag that is set; NULL: not given */
-    const char *positional[8];
+    const char *positional[CMD_POSITIONALS_MAX];
     uint32_t positional_count;
     char **rest; /* NULL-terminated */
     uint32_t rest_count;
@@ -92,6 +93,12 @@ int cmd_file_write(const char *path, struct mr_str bytes, unsigned mode);
 char *cmd_model_find(const char *home);
 /* 0 when the file can be read and begins as a GGUF does; else prints one clear line. */
 int cmd_model_check(const char *path);
+/* What a model file is served as: its name without folder, ".gguf" and ".Q4_1"-like endings. The
+ * caller frees. */
+char *cmd_model_name(const char *path);
+/* Takes the lock that the daemon of this home holds while it lives. 0 and the descriptor; MR_EEXISTS
+ * and the holder's pid (0: not known yet); MR_EIO. */
+int cmd_home_lock(const char *home, int *ret_fd, int *ret_pid);
 
 /* --- HTTP to the daemon (cmd_client.c) ------------------------------------------------------ */
 
@@ -152,6 +159,8 @@ int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf 
 /* Waits until the workload is final, printing progress of fine-tunes when `progress`. Fills the
  * state's name. Ctrl-C stops waiting, not the workload. */
 int cmd_wait(struct cmd_client *client, uint64_t id, bool progress, char ret_state[32]);
+/* The same, and says nothing at the end either. */
+int cmd_wait_quiet(struct cmd_client *client, uint64_t id, char ret_state[32]);
 /* Submits and returns the id (0 on failure, exit code in *ret_code). */
 uint64_t cmd_submit_json(struct cmd_client *client, struct mr_str json, int *ret_code);
 

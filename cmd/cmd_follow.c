@@ -11,7 +11,7 @@
 
 #include "cmd.h"
 
-#define POLL_NS_MIN 50000000L
+#define POLL_NS_MIN 10000000L
 #define POLL_NS_MAX 1000000000L
 
 static bool is_final(const char *state)
@@ -53,7 +53,9 @@ static void show_progress(struct cmd_client *client, uint64_t id, const char *st
     client->body = kept;
 }
 
-int cmd_wait(struct cmd_client *client, uint64_t id, bool progress, char ret_state[32])
+enum follow { FOLLOW_SILENT, FOLLOW_PLAIN, FOLLOW_PROGRESS };
+
+static int follow(struct cmd_client *client, uint64_t id, enum follow how, char ret_state[32])
 {
     char path[64];
     long pause_ns = POLL_NS_MIN;
@@ -72,13 +74,13 @@ int cmd_wait(struct cmd_client *client, uint64_t id, bool progress, char ret_sta
         if (is_final(ret_state)) {
             if (shown) fputs("\r\033[K", stderr);
             bool done = strcmp(ret_state, "completed") == 0;
-            if (!done) {
+            if (!done && how != FOLLOW_SILENT) {
                 cmd_say("workload %llu: %s%s%s", (unsigned long long)id, ret_state,
                         reason[0] != 0 ? ", " : "", reason);
             }
             return done ? CMD_DONE : CMD_FAILED;
         }
-        if (progress && isatty(STDERR_FILENO)) {
+        if (how == FOLLOW_PROGRESS && isatty(STDERR_FILENO)) {
             show_progress(client, id, ret_state);
             shown = true;
         }
@@ -86,4 +88,14 @@ int cmd_wait(struct cmd_client *client, uint64_t id, bool progress, char ret_sta
         (void)nanosleep(&pause, NULL); /* woken early is fine */
         pause_ns = MR_MIN(pause_ns * 5 / 4, POLL_NS_MAX);
     }
+}
+
+int cmd_wait(struct cmd_client *client, uint64_t id, bool progress, char ret_state[32])
+{
+    return follow(client, id, progress ? FOLLOW_PROGRESS : FOLLOW_PLAIN, ret_state);
+}
+
+int cmd_wait_quiet(struct cmd_client *client, uint64_t id, char ret_state[32])
+{
+    return follow(client, id, FOLLOW_SILENT, ret_state);
 }

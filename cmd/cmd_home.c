@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -129,4 +130,36 @@ int cmd_model_check(const char *path)
                     "programs must be converted first, for example with llama.cpp's "
                     "convert_hf_to_gguf.py",
                     path);
+}
+
+char *cmd_model_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *name = strdup(slash != NULL ? slash + 1 : path);
+    if (name == NULL) return NULL;
+    char *dot = strrchr(name, '.');
+    if (dot != NULL && strcasecmp(dot, ".gguf") == 0) *dot = 0;
+    dot = strrchr(name, '.');
+    if (dot != NULL && dot != name && dot[1] == 'Q' && dot[2] >= '0' && dot[2] <= '9') *dot = 0;
+    return name;
+}
+
+int cmd_home_lock(const char *home, int *ret_fd, int *ret_pid)
+{
+    char text[16] = {0};
+    char *path = cmd_path(home, "daemon.lock");
+    int fd = path != NULL ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+    free(path);
+    if (fd < 0) return MR_EIO;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    int error = errno == EWOULDBLOCK ? MR_EEXISTS : MR_EIO;
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    uint64_t pid = 0;
+    if (n > 0) (void)mr_str_to_u64(mr_str_trim((struct mr_str){text, (size_t)n}), &pid); /* 0 then */
+    *ret_pid = (int)pid;
+    (void)close(fd); /* nothing was written */
+    return error;
 }

@@ -4,7 +4,6 @@
  * Owns:  the document for the length of the call.
  * Fails: before submitting when a file is not what it should be; then as submit does.
  */
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,10 +109,7 @@ int cmd_verb_serve(struct cmd *cmd)
     char *model = model_of(cmd);
     if (model == NULL) return CMD_FAILED;
     const char *name = cmd_value(cmd, "name");
-    char *copy = strdup(model);
-    char *base = basename(copy);
-    char *dot = strrchr(base, '.');
-    if (dot != NULL && strcmp(dot, ".gguf") == 0) *dot = 0;
+    char *base = cmd_model_name(model);
     mr_buf_put_str(&json, MR_STR("{\"kind\":\"service\",\"name\":"));
     mr_json_put_string(&json, mr_str_from(name != NULL ? name : base));
     int code = put_replicas(&json, cmd);
@@ -135,7 +131,7 @@ int cmd_verb_serve(struct cmd *cmd)
         free(path);
     }
     mr_buf_put_str(&json, MR_STR("}}"));
-    free(copy);
+    free(base);
     free(model);
     return code != 0 ? code : submit_and_tell(cmd, &json, false);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "engine/engine.h"
 
 static void panic_print(const char *file, int line, const char *what)
 {
@@ -60,6 +61,8 @@ int main(int argc, char **argv)
         return CMD_USAGE;
     }
     const char *name = argv[1];
+    /* No verb for people: the engine starts a lease's supervisor by this name. */
+    if (strcmp(name, "supervise") == 0 && argc == 3) return mr_engine_supervise(argv[2]);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
 

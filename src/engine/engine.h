@@ -21,6 +21,10 @@ int mr_engine_local_open(const struct mr_engine_local_config *config, struct mr_
 /* Leases go on running. NULL is fine. */
 void mr_engine_local_close(struct mr_engine *engine);
 
+/* Stops every lease of a home that no daemon serves now (its lock is the caller's): asks, waits for
+ * the grace, kills. Synchronous. 0 and how many ran, or MR_EIO when some could not be stopped. */
+int mr_engine_local_stop_all(struct mr_str home, uint64_t grace_us, uint32_t *ret_count);
+
 /* The supervisor's main: `millrace supervise FOLDER`, started by the engine only. Returns an exit
  * code. */
 int mr_engine_supervise(const char *folder);

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of verbs: the one source of --help, of tab completion and of docs/reference/cli.md.
+ *
+ * Owns:  nothing; all of it is constant.
+ * Never: logic. A verb's file has that.
+ */
+#include "cmd.h"
+
+#define OPTION_JSON {"json", 0, NULL, "one JSON document on standard output, nothing else"}
+#define OPTION_WAIT {"wait", 'w', NULL, "stay until it has ended; exit 1 when it did not complete"}
+#define OPTION_NAME {"name", 'n', "NAME", "what people call it"}
+#define OPTIONS_SHAPE                                                                              \
+    {"cpus", 'c', "N", "vCPUs for each task; 0.5 is fine"},                                        \
+        {"memory", 'm', "SIZE", "memory for each task, for example 2GiB"},                         \
+        {"accelerators", 'a', "TYPE:N", "devices for each task, for example H100:8"}
+#define OPTION_MODEL {"model", 0, "FILE", "a GGUF file; default: the model that `make up` fetches"}
+
+static const struct cmd_option options_up[] = {
+    {"detach", 'd', NULL, "return as soon as it is ready; it goes on in the background"},
+    {"listen", 'l', "HOST:PORT", "default 127.0.0.1:7411; port 0 takes any free one"},
+    OPTION_MODEL,
+    {"no-model", 0, NULL, "serve no model on a new home"},
+    {"threads", 't', "N", "gateway threads, default 1"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_down[] = {
+    {"all", 0, NULL, "stop the workers too; `up` starts them again from where they were"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_json[] = {OPTION_JSON};
+static const struct cmd_option options_chat[] = {
+    {"model", 'm', "NAME", "a served model; default: the first that `status` lists"},
+    {"system", 's', "TEXT", "the system message"},
+    {"temperature", 't', "X", "0 is greedy; default 1"},
+    {"top-p", 0, "X", "nucleus sampling, 0 to 1"},
+    {"max-tokens", 0, "N", "at most so many tokens"},
+    {"seed", 0, "N", "equal seeds give equal answers"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_submit[] = {
+    OPTION_NAME,
+    {"tasks", 'N', "N|MIN..MAX", "size of the gang; with a range it is elastic"},
+    OPTIONS_SHAPE,
+    {"priority", 'p', "CLASS", "high, normal, low, or 0 (first) to 7"},
+    {"time-limit", 't', "TIME", "running time after which it is stopped, for example 2h"},
+    OPTION_WAIT,
+    OPTION_JSON,
+};
+static const struct cmd_option options_queue[] = {
+    {"state", 's', "STATE", "only those: pending, running, completed, failed, …"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_logs[] = {
+    {"follow", 'f', NULL, "go on until the workload has ended"},
+    {"stderr", 'e', NULL, "standard error instead of standard output"},
+    {"rank", 'r', "N", "which task, default 0"},
+    {"run", 0, "N", "which run, default the newest"},
+};
+static const struct cmd_option options_serve[] = {
+    OPTION_MODEL,
+    OPTION_NAME,
+    {"min", 0, "N", "replicas that always run, default 1"},
+    {"max", 0, "N", "replicas under load, default the same"},
+    {"load-per-replica", 0, "N", "requests in flight that one replica should carry"},
+    OPTIONS_SHAPE,
+    {"slots", 0, "N", "streams that a replica decodes at once"},
+    {"context", 0, "TOKENS", "longest prompt and answer together"},
+    {"threads", 't', "N", "compute threads of a replica, default 1"},
+    {"adapter", 0, "FILE", "a LoRA adapter (GGUF) to apply"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_finetune[] = {
+    OPTION_MODEL,
+    OPTION_NAME,
+    {"out", 'o', "FILE", "where the adapter goes; default: the workload's folder"},
+    {"ranks", 'N', "N", "MPI ranks, default 1"},
+    {"ranks-min", 0, "N", "may shrink to so many when others need room"},
+    {"epochs", 0, "N", "passes over the data"},
+    {"max-steps", 0, "N", "stop after so many optimizer steps"},
+    {"learning-rate", 0, "X", "AdamW's"},
+    {"batch", 0, "N", "examples in one optimizer step"},
+    {"rank", 0, "R", "LoRA's rank"},
+    {"sequence-tokens", 0, "N", "longer examples are cut"},
+    {"seed", 0, "N", "order of the examples and first weights"},
+    {"checkpoint-every", 0, "STEPS", "a checkpoint after so many steps"},
+    {"priority", 'p', "CLASS", "high, normal, low, or 0 (first) to 7"},
+    OPTIONS_SHAPE,
+    OPTION_WAIT,
+    OPTION_JSON,
+};
+static const struct cmd_option options_sandbox[] = {
+    {"time", 't', "SECONDS", "longest running time, default 60"},
+    {"memory", 'm', "SIZE", "default 512MiB"},
+    {"processes", 0, "N", "default 64"},
+    {"file", 'f', "FILE", "put a copy of it into the working folder"},
+    {"output", 'o', "NAME", "fetch this file from the working folder afterwards"},
+    {"language", 0, "LANG", "of a program from standard input: python (default) or sh"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_key[] = {
+    {"tenant", 0, "NAME", "whose key; default: default"},
+    {"new-tenant", 0, NULL, "make the tenant first"},
+    {"admin", 0, NULL, "may do everything"},
+    {"revoke", 0, "KEY", "this key is refused from now on"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_sim[] = {
+    {"seeds", 0, "N", "how many, default 100"},
+    {"seed", 0, "FIRST", "the first one, default 1"},
+    {"steps", 0, "N", "steps of each, default: drawn from the seed"},
+    {"trace", 0, NULL, "print what happens; with one seed"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_bench[] = {
+    {"quick", 0, NULL, "smaller sizes: shows that it runs, not how fast it is"},
+    OPTION_JSON,
+};
+
+#define OPTIONS(list) list, MR_COUNT_OF(list)
+
+const struct cmd_verb cmd_verbs[] = {
+    {"up", "[-d]", "start Millrace on this machine",
+     "Makes a home on the first start, prints the URL, an administrator's key and an API key (once),\n"
+     "the devices found and three lines to paste. Stays until Ctrl-C; workers outlive it.\n\n"
+     "  millrace up\n  millrace up -d --listen 127.0.0.1:0 --json\n  millrace up --model FILE.gguf",
+     OPTIONS(options_up), 0, false, cmd_verb_up},
+    {"down", "", "stop it; workers go on unless --all", NULL, OPTIONS(options_down), 0, false,
+     cmd_verb_down},
+    {"status", "", "what runs here", NULL, OPTIONS(options_json), 0, false, cmd_verb_status},
+    {"chat", "[WORDS…]", "talk to a served model",
+     "  millrace chat \"What is a millrace?\"\n  millrace chat            (a conversation)\n"
+     "  millrace chat < question.txt",
+     OPTIONS(options_chat), CMD_POSITIONALS_MAX, false, cmd_verb_chat},
+    {"submit", "FILE | -- COMMAND…", "run a job, a service or a pool",
+     "FILE is a YAML workload (docs/reference/workload.md), a #SBATCH script, JSON, or - for\n"
+     "standard input.\n\n"
+     "  millrace submit train.yaml\n  millrace submit job.sbatch\n"
+     "  millrace submit --tasks 1..4 --wait -- python3 work.py",
+     OPTIONS(options_submit), 1, true, cmd_verb_submit},
+    {"queue", "[ID]", "the workloads and why they wait", NULL, OPTIONS(options_queue), 1, false,
+     cmd_verb_queue},
+    {"cancel", "ID…", "stop workloads", NULL, OPTIONS(options_json), CMD_POSITIONALS_MAX, false,
+     cmd_verb_cancel},
+    {"logs", "ID", "what a workload wrote", "  millrace logs 7 --follow\n  millrace logs 7 --rank 1 -e",
+     OPTIONS(options_logs), 1, false, cmd_verb_logs},
+    {"serve", "[--model FILE]", "serve a model",
+     "  millrace serve --model my.gguf --name mine --max 4\n"
+     "  millrace serve --name tuned --adapter adapter.gguf",
+     OPTIONS(options_serve), 0, false, cmd_verb_serve},
+    {"finetune", "CHATS.jsonl", "train a LoRA adapter on chats",
+     "One {\"messages\":[{\"role\",\"content\"}…]} a line; the loss is on the assistant's turns.\n\n"
+     "  millrace finetune chats.jsonl --ranks 2 --ranks-min 1 --wait",
+     OPTIONS(options_finetune), 1, false, cmd_verb_finetune},
+    {"sandbox", "run [-- COMMAND…]", "run a program in isolation",
+     "Without a command it takes a program from standard input. No network, no file of the host.\n\n"
+     "  millrace sandbox run -- python3 -c 'print(6*7)'\n"
+     "  millrace sandbox run --output plot.png < plot.py",
+     OPTIONS(options_sandbox), 1, true, cmd_verb_sandbox},
+    {"usage", "", "the bill so far, in FOCUS's columns", NULL, OPTIONS(options_json), 0, false,
+     cmd_verb_usage},
+    {"fleet", "", "the nodes and what is free", NULL, OPTIONS(options_json), 0, false,
+     cmd_verb_fleet},
+    {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1, false,
+     cmd_verb_why},
+    {"key", "[--tenant NAME]", "make or revoke an API key",
+     "  millrace key --tenant research --new-tenant\n  millrace key --revoke mr-…",
+     OPTIONS(options_key), 0, false, cmd_verb_key},
+    {"doctor", "", "check this machine and say what is missing", NULL, OPTIONS(options_json), 0,
+     false, cmd_verb_doctor},
+    {"demo", "", "two minutes of the real thing, narrated", NULL, OPTIONS(options_json), 0, false,
+     cmd_verb_demo},
+    {"sim", "--seeds N", "run the production code in a simulated world with faults",
+     "Each seed draws a fleet, a load and faults: crashes between any two steps, torn writes, lost\n"
+     "and repeated messages, dead nodes and workers, slow disks. Exits 1 when an invariant broke.\n\n"
+     "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace",
+     OPTIONS(options_sim), 0, false, cmd_verb_sim},
+    {"bench", "[NAME]", "measure, beside the peer where one is installed",
+     "Without a name it lists the benches; `all` runs each.", OPTIONS(options_bench), 2, false,
+     cmd_verb_bench},
+    {"completion", "bash", "print a completion script",
+     "  source <(millrace completion bash)", NULL, 0, 1, false, cmd_verb_completion},
+    {"help", "[VERB]", "explain a verb", NULL, NULL, 0, 1, false, cmd_verb_help},
+    {"version", "", "print the version", NULL, OPTIONS(options_json), 0, false, cmd_verb_version},
+};
+const size_t cmd_verb_count = MR_COUNT_OF(cmd_verbs);
