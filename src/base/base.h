@@ -121,7 +121,8 @@ struct mr_arena {
 void mr_arena_init(struct mr_arena *arena, size_t limit_bytes);
 void mr_arena_done(struct mr_arena *arena);
 void mr_arena_reset(struct mr_arena *arena); /* keeps the first chunk for reuse */
-/* 16-byte aligned, uninitialised / zeroed; NULL past the limit or out of memory. O(1) amortised. */
+/* 16-byte aligned, uninitialised / zeroed; NULL past the limit or out of memory, never for size 0.
+ * Each piece counts rounded up to 16. O(1) amortised. */
 void *mr_arena_alloc(struct mr_arena *arena, size_t size_bytes);
 void *mr_arena_alloc_zero(struct mr_arena *arena, size_t size_bytes);
 
@@ -164,6 +165,7 @@ struct mr_buf {
 void mr_buf_init(struct mr_buf *buf, size_t limit_bytes);
 void mr_buf_done(struct mr_buf *buf);  /* frees; usable again after init */
 void mr_buf_reset(struct mr_buf *buf); /* empties, keeps the memory, clears failed */
+/* Room for more_bytes; false sets `failed`, as a put would. */
 bool mr_buf_reserve(struct mr_buf *buf, size_t more_bytes);
 void mr_buf_put(struct mr_buf *buf, const void *bytes, size_t n);
 void mr_buf_put_str(struct mr_buf *buf, struct mr_str s);
@@ -232,8 +234,11 @@ size_t mr_bit_find_clear(const uint64_t *words, size_t bit_count, size_t from);
 void mr_hex_put(struct mr_buf *buf, const void *bytes, size_t n); /* lower case */
 int mr_hex_get(struct mr_str hex, uint8_t *ret, size_t n);        /* exactly 2n digits */
 void mr_base64_put(struct mr_buf *buf, const void *bytes, size_t n);
-int mr_base64_get(struct mr_buf *buf, struct mr_str text); /* RFC 4648, padding optional */
-/* Microseconds since 1970-01-01 UTC to "2026-11-23T09:05:50Z" (20 characters, proleptic). */
+/* RFC 4648, section 4; padding optional, no white space, left-over bits zero. MR_ESYNTAX,
+ * MR_ETOO_LARGE (the buffer's limit) or MR_ENO_MEMORY; nothing is put then. */
+int mr_base64_get(struct mr_buf *buf, struct mr_str text);
+/* Microseconds since 1970-01-01 UTC to "2026-11-23T09:05:50Z" (20 characters, proleptic). What is
+ * past year 9999, such as UINT64_MAX for "never", gives 9999-12-31T23:59:59Z. */
 void mr_time_put_rfc3339(struct mr_buf *buf, uint64_t time_us);
 /* JSON string with quotes; invalid UTF-8 becomes U+FFFD. */
 void mr_json_put_string(struct mr_buf *buf, struct mr_str s);
