@@ -43,17 +43,21 @@ struct mr_http_request {
     bool keep_alive;
 };
 
-/* Collects bytes of one connection into requests (llhttp underneath). Pipelining is kept in order:
- * the next request is parsed only when asked for. */
+/* Collects bytes of one connection into requests. Pipelining is kept in order: the next request is
+ * parsed only when asked for. The parser is stricter than the RFC asks, see src/proto/README.md. */
 struct mr_http_parser;
 int mr_http_parser_new(struct mr_http_parser **ret_parser);
 void mr_http_parser_free(struct mr_http_parser *parser);
 /* Takes bytes (copied). 0, or MR_ETOO_LARGE / MR_ESYNTAX / MR_ENO_MEMORY: then only an error answer
- * and a close are left; `mr_http_parser_status` is the HTTP status for it (400, 413, 414, 431). */
+ * and a close are left; `mr_http_parser_status` is the HTTP status for it (400, 413, 414, 431; 501
+ * for an unknown transfer coding, 503 without memory, 505 for HTTP/2), 0 before. Bytes after a
+ * request that ends the connection are dropped. */
 int mr_http_parser_feed(struct mr_http_parser *parser, const void *bytes, size_t n);
 /* 1 and the request when one is complete, 0 when more bytes are needed, or the error of feed. */
 int mr_http_parser_next(struct mr_http_parser *parser, struct mr_http_request *ret_request);
 int mr_http_parser_status(const struct mr_http_parser *parser);
+/* What was wrong, one static sentence for the answer's body; empty before an error. */
+struct mr_str mr_http_parser_reason(const struct mr_http_parser *parser);
 /* True once, when a request said "Expect: 100-continue" and its body has not come yet. */
 bool mr_http_parser_wants_continue(struct mr_http_parser *parser);
 /* True when bytes of an unfinished request are held (for read timeouts and graceful shutdown). */
@@ -278,7 +282,9 @@ struct mr_wire_frame {
     } u;
 };
 
-/* Appends the frame; buf.failed tells. */
+/* Appends the frame whole or not at all; buf.failed tells. What mr_wire_get would refuse is not
+ * sent either: text that is not UTF-8, a value out of range, a stream that does not go with the
+ * type, an END whose finish is NONE or whose error is set when finish is not ERROR. */
 void mr_wire_put(struct mr_buf *buf, const struct mr_wire_frame *frame);
 /* Decodes the first frame of `bytes`: 1 and the number of bytes used, 0 when incomplete, or
  * MR_ESYNTAX / MR_ETOO_LARGE / MR_EUNSUPPORTED (version) / MR_ENO_MEMORY. Arrays (messages, stops)
@@ -287,7 +293,9 @@ int mr_wire_get(struct mr_str bytes, struct mr_arena *arena, struct mr_wire_fram
                 size_t *ret_used);
 
 /* The worker's meter file: MR_WIRE_UNSETTLED_MAX fixed slots of 64 bytes, mapped and written in
- * place, so that what was decoded is known after kill -9. The state is written last. */
+ * place, so that what was decoded is known after kill -9. A slot holds the record twice; encode
+ * writes one after the other, in each the state last, so that a reader of the slot finds the old
+ * or the new record at any moment. `ret` may (and should) be the mapped slot itself. */
 #define MR_METER_RECORD_BYTES 64u
 enum mr_meter_state { MR_METER_FREE, MR_METER_RUNNING, MR_METER_ENDED };
 struct mr_meter_record {
@@ -297,7 +305,7 @@ struct mr_meter_record {
     struct mr_usage usage; /* so far */
 };
 void mr_meter_encode(const struct mr_meter_record *record, uint8_t ret[MR_METER_RECORD_BYTES]);
-/* false when the slot is free, torn or of another version. */
+/* false when the slot is free, damaged or of another version. */
 bool mr_meter_decode(const uint8_t bytes[MR_METER_RECORD_BYTES], struct mr_meter_record *ret);
 
 #endif
