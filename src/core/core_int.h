@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to src/core and its tests: the tables of the block and what its files call of each other.
+ *
+ * Every table is an array in the block; slot 0 of each means "none". A table hands out slots in
+ * ascending order and reuses freed ones last in, first out, so equal events give equal slots.
+ * Structs have no hidden padding: they are hashed and saved as bytes.
+ */
+#ifndef MR_CORE_INT_H
+#define MR_CORE_INT_H
+
+#include "core/core.h"
+
+/* --- times and bounds ---------------------------------------------------------------------- */
+
+#define CORE_CUT_US           (3600ull * 1000000ull) /* a running lease is billed this often */
+#define CORE_SETTLE_US        (30ull * 1000000ull)   /* a gang runs this long before it grows */
+#define CORE_SCALE_DOWN_US    (30ull * 1000000ull)   /* load must be low this long */
+#define CORE_BACKOFF_FIRST_US (1ull * 1000000ull)
+#define CORE_BACKOFF_LAST_US  (60ull * 1000000ull)
+#define CORE_RETRY_US         (1ull * 1000000ull) /* no slot for a class or a lease: try again */
+#define CORE_METER_KEEP_US    (3600ull * 1000000ull) /* an ended lease's tokens are taken */
+#define CORE_DUE_PER_STEP     4096u /* timers of one step; the rest asks for a TICK at once */
+#define CORE_VICTIMS          128u  /* candidates looked at to make room */
+#define CORE_STOPPING_LOOKED  256u  /* leases that end anyway, counted as room */
+#define CORE_PLACES_LOOKED    128u  /* from the tightest and again from the emptiest */
+#define CORE_TIES_LOOKED      8u    /* equal nodes among which the tightest domain wins */
+#define CORE_TENANT_DEPTH     8u
+#define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
+#define CORE_WALK             1024u /* workloads counted one by one for BEHIND */
+#define CORE_TREE_DEPTH       128u
+_Static_assert(CORE_METER_WINDOW >= 2 * MR_WIRE_UNSETTLED_MAX, "a worker's ends fit the window");
+
+#define CORE_WHOLE         1000 /* thousandths of a device */
+#define CORE_WHOLE_GROUPS  (MR_DEVICES_PER_NODE_MAX + 1u)
+#define CORE_PART_STEP     50u
+#define CORE_PART_GROUPS   20u
+#define CORE_PLACE_BUCKETS 256u
+#define CORE_WAIT_BUCKETS  (MR_DEVICES_PER_NODE_MAX + 2u) /* cpu only, shared, 1 … 64 devices */
+#define CORE_SUMS          (5u + MR_ACCEL_TYPES_MAX)      /* bill lines of one tenant */
+
+/* --- tables -------------------------------------------------------------------------------- */
+
+enum core_table_kind {
+    CORE_NODES,
+    CORE_PLACES,
+    CORE_PLACE_TYPES, /* place * MR_ACCEL_TYPES_MAX + type */
+    CORE_STATES,      /* distinct free amounts of nodes */
+    CORE_TENANTS,
+    CORE_SUM_LINES, /* tenant * CORE_SUMS + sku */
+    CORE_WORKLOADS,
+    CORE_LEASES,
+    CORE_CLASSES,
+    CORE_METERS,
+    CORE_LINES,
+    CORE_ID_BUCKETS,
+    CORE_KEY_BUCKETS,
+    CORE_LEASE_BUCKETS,
+    CORE_METER_BUCKETS,
+    CORE_CLASS_BUCKETS,
+    CORE_LINE_BUCKETS,
+    CORE_TIMERS, /* heap of workload slots */
+    CORE_STORED, /* the tables above are state; those below are scratch within a step */
+    CORE_PLAN = CORE_STORED,
+    CORE_CANDIDATES,
+    CORE_TABLE_COUNT
+};
+
+struct core_table {
+    uint64_t offset_bytes;
+    uint32_t item_bytes;
+    uint32_t capacity; /* slots, slot 0 included */
+    uint32_t used;     /* slots below it have been handed out once */
+    uint32_t free;     /* first freed slot */
+    uint32_t live;
+    uint32_t pad;
+};
+
+/* A node. Free amounts go below zero while a claim and the work it displaces both hold. */
+struct core_node {
+    int64_t cpu_free_milli, mem_free_mib;
+    uint32_t cpu_milli, mem_mib;
+    uint32_t place, place_prev, place_next;
+    uint32_t free_state, state_prev, state_next; /* 0: not in the index */
+    uint32_t lease_first, lease_count;
+    uint32_t cpu_indexed, mem_indexed, accel_indexed; /* what the aggregates hold of it */
+    uint16_t part; /* largest free part of a device that is in use */
+    uint8_t state, accel_type, accel_count;
+    uint8_t whole; /* devices wholly free */
+    uint8_t pad[2];
+    uint32_t pad2;
+    int16_t device_free[MR_DEVICES_PER_NODE_MAX];
+};
+
+enum core_level { CORE_ROOT, CORE_CELL, CORE_BLOCK, CORE_DOMAIN, CORE_LEVEL_COUNT };
+
+/* A cell, a block, an NVLink domain or the whole fleet. */
+struct core_place {
+    uint32_t parent, child_first, child_prev, child_next;
+    uint32_t node_first, node_last;
+    uint32_t nodes;    /* in it and below */
+    uint8_t level, pad[3];
+};
+struct core_place_type { /* type 0 counts vCPUs of all nodes */
+    uint64_t free_milli;
+    uint32_t prev, next; /* places of the same level in the same bucket */
+    uint32_t bucket;     /* 0: not listed */
+    uint32_t pad;
+};
+
+/* All nodes with exactly this much free: one entry in the trees however many nodes it stands for. */
+struct core_free_state {
+    uint32_t cpu_milli, mem_mib;
+    uint32_t node_first, node_count;
+    uint32_t left[2], right[2]; /* in the tree of its whole devices and of its part */
+    uint32_t mem_max[2];        /* over the subtree */
+    uint16_t part_max[2];
+    uint16_t part;
+    uint8_t accel_type, whole;
+};
+
+struct core_tenant {
+    uint64_t quota_cpu_milli, quota_mem_mib, quota_accel_milli;
+    uint64_t cpu_milli, mem_mib, accel_milli; /* held, with everything below it */
+    uint64_t own_cpu_milli, own_mem_mib, own_accel_milli;
+    uint32_t parent, weight, running_max;
+    uint32_t running, pending; /* with everything below it */
+    uint32_t blocked_first;    /* classes that wait for this tenant's quota */
+    uint8_t present, depth, pad[2];
+    uint32_t pad2;
+};
+
+struct core_line {
+    uint64_t quantity, from_us, to_us, rest; /* rest: fraction not charged yet, of a divisor */
+    int64_t charge_nusd;
+    uint32_t tenant, workload;      /* slot; 0 in a tenant's sums */
+    uint32_t hash_next, owner_next; /* lines of the same workload */
+    uint8_t sku, accel_type, pad[6];
+};
+
+enum core_phase {
+    CORE_FREE,
+    CORE_WAITING,  /* in its class's queue */
+    CORE_HELD,     /* waits for its timer */
+    CORE_CLAIMING, /* its room is claimed, others still leave it */
+    CORE_ACTIVE,   /* a gang runs; a service lives */
+    CORE_ENDING,   /* its leases were asked to stop; outcome says what follows */
+    CORE_ENDED,
+    CORE_PHASE_COUNT
+};
+enum core_outcome {
+    CORE_OUTCOME_NONE,
+    CORE_OUTCOME_REQUEUE, /* go on from the checkpoint */
+    CORE_OUTCOME_RETRY,   /* after a failure of its own, with backoff */
+    CORE_OUTCOME_CLAIM,   /* its next, smaller or larger run is claimed already */
+    CORE_OUTCOME_END      /* end_state */
+};
+
+struct core_workload {
+    uint64_t id, key_high, key_low;
+    uint64_t submitted_us, started_us, ended_us, run_started_us;
+    uint64_t begin_us, time_limit_us, estimate_us, deadline_us, grace_us, checkpoint_us;
+    uint64_t ran_us;     /* over earlier runs */
+    uint64_t saved_us;   /* when its newest checkpoint became durable */
+    uint64_t timer_us;   /* key in the timer heap */
+    uint64_t backoff_us; /* held until */
+    uint64_t low_since_us, grow_us;
+    uint64_t order;      /* arrival, kept over requeues */
+    struct mr_shape shape;
+    uint32_t tenant, tasks_min, tasks_max, tasks, ready, target, load_per_replica, low_peak;
+    uint32_t run, restarts, restarts_max, failures, checkpoint_step;
+    uint32_t class_of, queue_prev, queue_next; /* class; the ended queue when ended */
+    uint32_t ticket;
+    uint32_t id_prev, id_next, id_hash_next, key_hash_next;
+    uint32_t lease_first, lease_last, lease_count; /* claimed ones too */
+    uint32_t claim, claim_wait, claimed;           /* serial of its claim; leases to end; own */
+    uint32_t timer_at, line_first, told; /* told: service's size as last emitted */
+    uint32_t victim_prev, victim_next, victim_list; /* victim_list: 1 + priority * types + type */
+    int32_t exit_code;
+    uint8_t kind, state, phase, outcome, end_state, priority, topology, preemptible;
+    uint8_t exit, counted_running, counted_pending, accel_type;
+    uint8_t clean; /* no lease of this run has ended otherwise than with code 0 */
+    uint8_t pad[3];
+};
+
+struct core_lease {
+    uint64_t id, devices, started_us, billed_us;
+    uint64_t rest[3]; /* of cpu, memory and accelerators: fractions not charged yet */
+    uint32_t workload, node, run, tasks, rank_first, world_size, node_rank, node_count;
+    uint32_t hash_next, of_prev, of_next, node_prev, node_next, cut_prev, cut_next;
+    uint32_t stop_prev, stop_next;
+    uint32_t claimant, claim; /* for whom its room is kept, when it ends */
+    uint32_t meter;
+    uint8_t state; /* enum mr_lease_state, or CORE_LEASE_CLAIM */
+    uint8_t ready, accel_type, stop_checkpoint, stop_kill, in_cut, in_stop, pad;
+};
+#define CORE_LEASE_CLAIM MR_LEASE_COUNT
+
+/* Workloads that are alike in everything that decides whether they can start. */
+struct core_class {
+    struct mr_shape shape;
+    uint32_t tenant, tasks_min, tasks_max;
+    uint8_t priority, kind, topology, preemptible;
+    uint32_t head, tail, count, ticket_first, ticket_last;
+    uint32_t hash_next;
+    uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
+    uint32_t wait_tenant;
+    uint32_t victim_epoch; /* when making room for its head failed last */
+    uint32_t candidate;    /* stands in the step's candidates */
+};
+#define CORE_WAIT_QUOTA 0xffffffffu
+
+struct core_meter {
+    uint64_t lease, workload, ended_us, below; /* serials up to `below` are settled */
+    uint64_t seen[CORE_METER_WINDOW / 64];     /* bit i: serial below + 1 + i */
+    uint32_t tenant, hash_next, ended_prev, ended_next;
+};
+
+struct core_plan { /* taken from the fleet already */
+    uint64_t devices;
+    uint32_t node, tasks;
+};
+struct core_candidate {
+    uint64_t share, order;
+    uint32_t class_of, priority;
+};
+
+/* What became free in this step, per accelerator type: decides which classes are tried. */
+struct core_released {
+    uint32_t cpu_milli, mem_mib;
+    uint16_t part;
+    uint8_t whole, any;
+};
+
+struct mr_core {
+    uint64_t magic, bytes;
+    uint32_t format, item_check;
+    struct mr_core_limits limits;
+    uint64_t now_us, steps;
+    uint64_t workload_next, lease_next, entry_next, order_next;
+    uint32_t claim_next, victim_epoch;
+    struct core_table tables[CORE_TABLE_COUNT];
+    /* fleet */
+    uint32_t whole_root[MR_ACCEL_TYPES_MAX][CORE_WHOLE_GROUPS];
+    uint64_t whole_mask[MR_ACCEL_TYPES_MAX][2];
+    uint32_t part_root[MR_ACCEL_TYPES_MAX][CORE_PART_GROUPS];
+    uint64_t part_mask[MR_ACCEL_TYPES_MAX];
+    uint32_t place_bucket[CORE_LEVEL_COUNT][MR_ACCEL_TYPES_MAX][CORE_PLACE_BUCKETS];
+    uint64_t place_mask[CORE_LEVEL_COUNT][MR_ACCEL_TYPES_MAX][CORE_PLACE_BUCKETS / 64];
+    uint64_t cpu_milli, mem_mib, accel_milli;                /* of nodes that are up */
+    uint64_t cpu_free_milli, mem_free_mib, accel_free_milli; /* never below zero per node */
+    uint64_t type_milli[MR_ACCEL_TYPES_MAX], type_free_milli[MR_ACCEL_TYPES_MAX];
+    uint32_t type_nodes_up[MR_ACCEL_TYPES_MAX];
+    uint32_t nodes_by_state[MR_NODE_STATE_COUNT];
+    uint32_t largest[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT]; /* of nodes present, any state */
+    uint32_t largest_count[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT];
+    /* queue */
+    uint32_t wait_first[CORE_WAIT_BUCKETS];
+    uint32_t victim_first[MR_PRIORITY_COUNT * MR_ACCEL_TYPES_MAX];
+    uint32_t ended_first, ended_last, id_first, id_last;
+    uint32_t timers;
+    uint32_t cut_first, cut_last;   /* running leases by their next hourly entry */
+    uint32_t stop_first, stop_last; /* leases that end and are promised to nobody */
+    uint32_t meter_first, meter_last;
+    uint32_t pending, running, pad;
+    /* money */
+    int64_t price[MR_SKU_COUNT - 1 + MR_ACCEL_TYPES_MAX];
+    /* scratch, not state: from here on neither hashed nor saved */
+    uint32_t plan_count, candidate_count;
+    struct core_released released[MR_ACCEL_TYPES_MAX];
+    const struct mr_effect_sink *sink;
+    const struct mr_trace *trace;
+};
+
+/* --- access -------------------------------------------------------------------------------- */
+
+static inline void *core_item(const struct mr_core *core, enum core_table_kind kind, uint32_t i)
+{
+    const struct core_table *table = &core->tables[kind];
+    MR_ASSERT(i < table->capacity);
+    return (uint8_t *)(uintptr_t)core + table->offset_bytes + (size_t)i * table->item_bytes;
+}
+#define CORE_ACCESS(name, type, kind)                                                              \
+    static inline struct type *core_##name(const struct mr_core *core, uint32_t i)                 \
+    {                                                                                              \
+        return (struct type *)core_item(core, kind, i);                                            \
+    }
+CORE_ACCESS(node, core_node, CORE_NODES)
+CORE_ACCESS(place, core_place, CORE_PLACES)
+CORE_ACCESS(free_state, core_free_state, CORE_STATES)
+CORE_ACCESS(tenant, core_tenant, CORE_TENANTS)
+CORE_ACCESS(workload, core_workload, CORE_WORKLOADS)
+CORE_ACCESS(lease, core_lease, CORE_LEASES)
+CORE_ACCESS(class, core_class, CORE_CLASSES)
+CORE_ACCESS(meter, core_meter, CORE_METERS)
+CORE_ACCESS(line, core_line, CORE_LINES)
+CORE_ACCESS(plan, core_plan, CORE_PLAN)
+CORE_ACCESS(candidate, core_candidate, CORE_CANDIDATES)
+#undef CORE_ACCESS
+static inline struct core_place_type *core_place_type(const struct mr_core *core, uint32_t place,
+                                                      uint32_t type)
+{
+    return (struct core_place_type *)core_item(core, CORE_PLACE_TYPES,
+                                               place * MR_ACCEL_TYPES_MAX + type);
+}
+static inline struct core_line *core_sum_line(const struct mr_core *core, uint32_t tenant,
+                                              uint32_t sum)
+{
+    return (struct core_line *)core_item(core, CORE_SUM_LINES, tenant * CORE_SUMS + sum);
+}
+static inline uint32_t *core_bucket(const struct mr_core *core, enum core_table_kind kind,
+                                    uint64_t hash)
+{
+    return (uint32_t *)core_item(core, kind, (uint32_t)(hash & (core->tables[kind].capacity - 1)));
+}
+static inline uint32_t *core_timer(const struct mr_core *core, uint32_t i)
+{
+    return (uint32_t *)core_item(core, CORE_TIMERS, i);
+}
+
+/* core_block.c */
+uint32_t core_slot_take(struct mr_core *core, enum core_table_kind kind); /* zeroed; 0: full */
+void core_slot_give(struct mr_core *core, enum core_table_kind kind, uint32_t i);
+bool core_slot_left(const struct mr_core *core, enum core_table_kind kind, uint32_t count);
+uint32_t core_item_check(void); /* a number that changes when a stored struct does */
+bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
+                 size_t *ret_bytes);
+/* The state of the header that is hashed and saved: bytes before the scratch. */
+static inline size_t core_header_bytes(void)
+{
+    return offsetof(struct mr_core, plan_count);
+}
+
+/* core_tree.c: the two trees over free states */
+void core_tree_insert(struct mr_core *core, uint32_t *root, uint32_t which, uint32_t state);
+void core_tree_remove(struct mr_core *core, uint32_t *root, uint32_t which, uint32_t state);
+uint32_t core_tree_find(const struct mr_core *core, uint32_t root, uint32_t which,
+                        const struct core_free_state *key); /* equal key, 0: none */
+/* The entry with the least cpu (then memory) that has at least so much; part: tree 1 only. */
+uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t which, uint64_t cpu,
+                        uint64_t mem, uint32_t part);
+struct core_tree_walk {
+    uint32_t stack[CORE_TREE_DEPTH];
+    uint32_t depth, which;
+};
+void core_tree_walk_start(const struct mr_core *core, struct core_tree_walk *walk, uint32_t root,
+                          uint32_t which);
+uint32_t core_tree_walk_next(const struct mr_core *core, struct core_tree_walk *walk);
+
+/* core_fleet.c */
+void core_fleet_init(struct mr_core *core);
+uint32_t core_place_slot(const struct mr_core *core, enum core_level level, uint32_t number);
+uint32_t core_place_number(const struct mr_core *core, uint32_t place);
+uint32_t core_place_above(const struct mr_core *core, uint32_t place, enum core_level level);
+bool core_node_set(struct mr_core *core, const struct mr_event_node *event);
+void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state state);
+void core_node_remove(struct mr_core *core, uint32_t node); /* absent now, holds nothing */
+/* Takes or gives back `tasks` tasks of the shape on those devices; may go below zero. */
+void core_node_take(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
+                    uint32_t tasks, uint64_t devices);
+void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
+                    uint32_t tasks, uint64_t devices);
+/* What is held on the node is not more than it has. */
+bool core_node_sound(const struct core_node *node);
+uint32_t core_place_bucket_of(uint64_t free_milli);
+
+/* core_place.c */
+struct core_request {
+    const struct mr_shape *shape;
+    enum mr_topology topology;
+    uint32_t tasks_min, tasks_max;
+};
+/* Plans as many tasks as fit, at least tasks_min, and takes them from the fleet: entries in the
+ * plan table, their number of tasks; 0: not possible, nothing changed. */
+uint32_t core_plan_make(struct mr_core *core, const struct core_request *request,
+                        uint8_t *ret_type);
+void core_plan_undo(struct mr_core *core, const struct mr_shape *shape);
+/* Tasks of the shape (one task's needs) that fit on the node now, at most `most`. */
+uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
+                       const struct mr_shape *shape, uint32_t most);
+bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
+/* Fills types[] in order of preference; for work without accelerators just type 0. */
+uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *shape,
+                          uint8_t types[MR_ACCEL_TYPES_MAX]);
+/* Why the request does not fit now, with numbers. */
+void core_place_reason(const struct mr_core *core, const struct core_request *request,
+                       struct mr_reason *ret);
+
+/* core_reason.c */
+void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);
+
+/* core_queue.c */
+bool core_class_join(struct mr_core *core, uint32_t workload); /* false: no slot for its class */
+void core_class_leave(struct mr_core *core, uint32_t workload);
+void core_candidate_add(struct mr_core *core, uint32_t class_of);
+void core_queue_run(struct mr_core *core);
+uint32_t core_class_find(const struct mr_core *core, uint32_t workload);
+void core_class_tenant_freed(struct mr_core *core, uint32_t tenant);
+uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload);
+
+/* core_quota.c */
+bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event);
+/* Tasks of the shape that the quota of the tenant and of those above allow, at most `most`. */
+uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant,
+                          const struct mr_shape *shape, uint32_t most, bool one_more_running,
+                          struct mr_reason *ret_reason, uint32_t *ret_tenant);
+void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                     uint32_t tasks);
+void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                     uint32_t tasks);
+void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pending);
+uint64_t core_tenant_share(const struct mr_core *core, uint32_t tenant);
+
+/* core_lease.c */
+uint32_t core_lease_find(const struct mr_core *core, uint64_t id);
+/* Makes leases out of the plan: claimed ones, or started at once. */
+void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tasks, uint8_t type,
+                           bool claim);
+void core_lease_start(struct mr_core *core, uint32_t lease);
+void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool checkpoint);
+/* Bills it, gives back what it holds and unlinks it; tells a claimant. The workload's own
+ * bookkeeping is the caller's. */
+void core_lease_end(struct mr_core *core, uint32_t lease);
+void core_claims_drop(struct mr_core *core, uint32_t workload);
+void core_lease_promise(struct mr_core *core, uint32_t lease, uint32_t claimant);
+void core_lease_started(struct mr_core *core, const struct mr_event_lease *event);
+void core_lease_ready(struct mr_core *core, const struct mr_event_lease *event);
+void core_lease_progress(struct mr_core *core, const struct mr_event_lease *event);
+void core_lease_exited(struct mr_core *core, const struct mr_event_lease *event);
+void core_node_lost(struct mr_core *core, uint32_t node); /* ends every lease on it */
+void core_node_claims_lost(struct mr_core *core, uint32_t node);
+void core_start_put(const struct mr_core *core, uint32_t lease, struct mr_effect_start *ret);
+
+/* core_workload.c */
+uint32_t core_workload_find(const struct mr_core *core, uint64_t id);
+void core_submit(struct mr_core *core, const struct mr_event_submit *event);
+void core_cancel(struct mr_core *core, uint64_t id);
+void core_scale(struct mr_core *core, const struct mr_event_scale *event);
+void core_state_set(struct mr_core *core, uint32_t workload, enum mr_state state);
+void core_workload_wait(struct mr_core *core, uint32_t workload); /* joins its class or is held */
+void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state state);
+bool core_workload_room(struct mr_core *core); /* forgets the oldest ended one when full */
+bool core_is_service(const struct core_workload *w);
+
+/* core_gang.c */
+bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
+                   uint32_t *ret_tenant);
+void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, uint8_t type);
+void core_gang_stop(struct mr_core *core, uint32_t workload, enum core_outcome outcome,
+                    enum mr_state end_state, bool checkpoint);
+void core_gang_lease_ended(struct mr_core *core, uint32_t workload, enum mr_exit_kind exit,
+                           int32_t code);
+void core_gang_claim_ready(struct mr_core *core, uint32_t workload);
+void core_gang_due(struct mr_core *core, uint32_t workload);
+void core_gang_timer(struct mr_core *core, uint32_t workload);
+
+void core_gang_scaled(struct mr_core *core, uint32_t workload);
+void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed room is gone */
+
+/* core_service.c */
+bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
+                      uint32_t *ret_tenant);
+void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_ready,
+                              bool wanted, enum mr_exit_kind exit, int32_t code);
+void core_service_due(struct mr_core *core, uint32_t workload);
+void core_service_join(struct mr_core *core, uint32_t workload);
+void core_service_replica_stop(struct mr_core *core, uint32_t lease, bool checkpoint);
+void core_service_update(struct mr_core *core, uint32_t workload);
+void core_load(struct mr_core *core, const struct mr_event_load *event);
+
+/* core_room.c */
+/* Asks lower work to go or to shrink so that the workload can start; its claim is then made. */
+bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request);
+bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_min,
+                      uint32_t tasks_max);
+void core_victim_join(struct mr_core *core, uint32_t workload);
+void core_victim_leave(struct mr_core *core, uint32_t workload);
+
+/* core_meter.c */
+bool core_price_set(struct mr_core *core, const struct mr_event_price *event);
+void core_lease_bill(struct mr_core *core, uint32_t lease, uint64_t until_us);
+void core_cut_join(struct mr_core *core, uint32_t lease);
+void core_cut_leave(struct mr_core *core, uint32_t lease);
+void core_cut_due(struct mr_core *core);
+bool core_meter_open(struct mr_core *core, uint32_t lease); /* false: no slot left */
+void core_meter_end(struct mr_core *core, uint32_t lease);
+void core_meter_take(struct mr_core *core, const struct mr_event_meter *event);
+void core_lines_fold(struct mr_core *core, uint32_t workload);
+uint64_t core_sku_divisor(enum mr_sku sku);
+int64_t core_price(const struct mr_core *core, enum mr_sku sku, uint32_t type);
+int64_t core_charge(uint64_t quantity, int64_t price, uint64_t divisor, uint64_t *rest);
+
+/* core_timer.c */
+void core_timer_set(struct mr_core *core, uint32_t workload, uint64_t time_us); /* UINT64_MAX: off */
+uint64_t core_timer_first_us(const struct mr_core *core);
+void core_timers_due(struct mr_core *core);
+
+/* core_step.c */
+void core_emit(struct mr_core *core, const struct mr_effect *effect);
+#define core_trace(core, ...)                                                                      \
+    do {                                                                                           \
+        if ((core)->trace != NULL) mr_trace_line((core)->trace, __VA_ARGS__);                      \
+    } while (0)
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The queue: waiting workloads in classes of equal ones, tried head by head.
+ *
+ * Workloads that are alike in tenant, priority, shape, size and topology wait in one class, first
+ * come first served; if its head cannot start, none behind it can. A class that cannot start waits
+ * for what it lacks: for a node with room for one more task (in a list by devices needed), or for
+ * a tenant's quota. A step tries only the classes that what it freed may help, in the order of
+ * priority, then share of the tenant, then arrival.
+ *
+ * Owns:       classes and their lists, the candidates of a step.
+ * Invariants: (1) a class has a member; its members are alike;
+ *             (2) a class stands in one list, by what its head waits for;
+ *             (3) after a step no class stands in the candidates.
+ * Never:      I/O, clock, allocation, recursion.
+ * Cost:       O(1) to wait; a step O(log classes) for each class it tries, however many wait.
+ * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_queue.c
+ */
+#include "core_int.h"
+
+/* --- classes ------------------------------------------------------------------------------- */
+
+static void key_of(const struct core_workload *w, struct core_class *ret)
+{
+    *ret = (struct core_class){.shape = w->shape,
+                               .tenant = w->tenant,
+                               .priority = w->priority,
+                               .kind = core_is_service(w) ? MR_KIND_SERVICE : MR_KIND_JOB,
+                               .topology = w->topology,
+                               .preemptible = w->preemptible};
+    if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
+    ret->tasks_min = w->tasks_min;
+    ret->tasks_max = w->tasks_max;
+}
+
+static bool alike(const struct core_class *a, const struct core_class *b)
+{
+    return memcmp(a, b, offsetof(struct core_class, head)) == 0;
+}
+
+static uint32_t *class_bucket(const struct mr_core *core, const struct core_class *key)
+{
+    uint64_t hash = mr_hash64(key, offsetof(struct core_class, head), 7);
+    return core_bucket(core, CORE_CLASS_BUCKETS, hash);
+}
+
+uint32_t core_class_find(const struct mr_core *core, uint32_t workload)
+{
+    struct core_class key;
+    key_of(core_workload(core, workload), &key);
+    uint32_t slot = *class_bucket(core, &key);
+    while (slot != 0 && !alike(core_class(core, slot), &key)) {
+        slot = core_class(core, slot)->hash_next;
+    }
+    return slot;
+}
+
+static uint32_t bucket_of(const struct mr_shape *shape)
+{
+    if (shape->accel_milli == 0) return 0;
+    if (shape->accel_milli < CORE_WHOLE) return 1;
+    return 1 + shape->accel_milli / CORE_WHOLE;
+}
+
+static uint32_t *wait_head(struct mr_core *core, struct core_class *c)
+{
+    if (c->wait_list == CORE_WAIT_QUOTA) return &core_tenant(core, c->wait_tenant)->blocked_first;
+    return &core->wait_first[c->wait_list - 1];
+}
+
+static void wait_leave(struct mr_core *core, uint32_t class_of)
+{
+    struct core_class *c = core_class(core, class_of);
+    if (c->wait_list == 0) return;
+    if (c->wait_prev != 0) core_class(core, c->wait_prev)->wait_next = c->wait_next;
+    else *wait_head(core, c) = c->wait_next;
+    if (c->wait_next != 0) core_class(core, c->wait_next)->wait_prev = c->wait_prev;
+    c->wait_list = 0;
+    c->wait_tenant = 0;
+    c->wait_prev = 0;
+    c->wait_next = 0;
+}
+
+/* tenant 0: for room. */
+static void wait_join(struct mr_core *core, uint32_t class_of, uint32_t tenant)
+{
+    struct core_class *c = core_class(core, class_of);
+    wait_leave(core, class_of);
+    c->wait_list = tenant != 0 ? CORE_WAIT_QUOTA : 1 + bucket_of(&c->shape);
+    c->wait_tenant = tenant;
+    uint32_t *head = wait_head(core, c);
+    c->wait_next = *head;
+    if (*head != 0) core_class(core, *head)->wait_prev = class_of;
+    *head = class_of;
+}
+
+static uint32_t class_make(struct mr_core *core, uint32_t workload)
+{
+    uint32_t slot = core_slot_take(core, CORE_CLASSES);
+    if (slot == 0) return 0;
+    struct core_class *c = core_class(core, slot);
+    key_of(core_workload(core, workload), c);
+    uint32_t *bucket = class_bucket(core, c);
+    c->hash_next = *bucket;
+    *bucket = slot;
+    c->ticket_first = 1u << 31;
+    c->ticket_last = 1u << 31;
+    wait_join(core, slot, 0);
+    return slot;
+}
+
+static void class_drop(struct mr_core *core, uint32_t class_of)
+{
+    struct core_class *c = core_class(core, class_of);
+    MR_INVARIANT(1, c->count == 0 && c->head == 0 && c->tail == 0);
+    wait_leave(core, class_of);
+    uint32_t *link = class_bucket(core, c);
+    while (*link != class_of) {
+        MR_ASSERT(*link != 0);
+        link = &core_class(core, *link)->hash_next;
+    }
+    *link = c->hash_next;
+    core_slot_give(core, CORE_CLASSES, class_of);
+}
+
+/* Behind those that arrived before it; who waits again is mostly older than all, so the search
+ * from the front is short, and bounded. */
+static void members_insert(struct mr_core *core, struct core_class *c, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    uint32_t after = c->tail;
+    if (after != 0 && core_workload(core, after)->order > w->order) {
+        after = 0;
+        uint32_t next = c->head;
+        for (uint32_t i = 0; i < CORE_WALK && core_workload(core, next)->order < w->order; i++) {
+            after = next;
+            next = core_workload(core, next)->queue_next;
+        }
+    }
+    w->queue_prev = after;
+    w->queue_next = after != 0 ? core_workload(core, after)->queue_next : c->head;
+    if (after != 0) core_workload(core, after)->queue_next = workload;
+    else c->head = workload;
+    if (w->queue_next != 0) core_workload(core, w->queue_next)->queue_prev = workload;
+    else c->tail = workload;
+    w->ticket = c->tail == workload ? ++c->ticket_last : c->ticket_first--;
+    c->count++;
+}
+
+bool core_class_join(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    MR_ASSERT(w->class_of == 0 && w->queue_prev == 0 && w->queue_next == 0);
+    uint32_t class_of = core_class_find(core, workload);
+    if (class_of == 0) class_of = class_make(core, workload);
+    if (class_of == 0) return false;
+    struct core_class *c = core_class(core, class_of);
+    members_insert(core, c, workload);
+    w->class_of = class_of;
+    if (c->head == workload) {
+        c->victim_epoch = 0;
+        core_candidate_add(core, class_of);
+    }
+    return true;
+}
+
+void core_class_leave(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    uint32_t class_of = w->class_of;
+    MR_ASSERT(class_of != 0);
+    struct core_class *c = core_class(core, class_of);
+    MR_INVARIANT(1, c->count > 0);
+    bool was_head = c->head == workload;
+    if (w->queue_prev != 0) core_workload(core, w->queue_prev)->queue_next = w->queue_next;
+    else c->head = w->queue_next;
+    if (w->queue_next != 0) core_workload(core, w->queue_next)->queue_prev = w->queue_prev;
+    else c->tail = w->queue_prev;
+    c->count--;
+    w->class_of = 0;
+    w->queue_prev = 0;
+    w->queue_next = 0;
+    if (c->count == 0) {
+        if (c->candidate == 0) class_drop(core, class_of);
+        return;
+    }
+    if (was_head) {
+        c->victim_epoch = 0;
+        core_candidate_add(core, class_of);
+    }
+}
+
+uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    uint64_t ahead = 0;
+    uint32_t at = w->queue_prev;
+    for (; at != 0 && ahead < CORE_WALK; at = core_workload(core, at)->queue_prev) {
+        ahead++;
+    }
+    if (at == 0) return ahead;
+    const struct core_class *c = core_class(core, w->class_of);
+    uint64_t tickets = w->ticket - core_workload(core, c->head)->ticket;
+    return MR_MIN(tickets, (uint64_t)c->count - 1);
+}
+
+/* --- candidates of a step: a heap by priority, share, arrival --------------------------------- */
+
+static bool sooner(const struct core_candidate *a, const struct core_candidate *b)
+{
+    if (a->priority != b->priority) return a->priority < b->priority;
+    if (a->share != b->share) return a->share < b->share;
+    return a->order < b->order;
+}
+
+static void candidate_sift_up(struct mr_core *core, uint32_t at)
+{
+    struct core_candidate moved = *core_candidate(core, at);
+    while (at > 1 && sooner(&moved, core_candidate(core, at / 2))) {
+        *core_candidate(core, at) = *core_candidate(core, at / 2);
+        at /= 2;
+    }
+    *core_candidate(core, at) = moved;
+}
+
+void core_candidate_add(struct mr_core *core, uint32_t class_of)
+{
+    struct core_class *c = core_class(core, class_of);
+    if (c->candidate) return;
+    c->candidate = 1;
+    MR_ASSERT(c->head != 0);
+    core->candidate_count++;
+    *core_candidate(core, core->candidate_count) =
+        (struct core_candidate){.class_of = class_of,
+                                .priority = c->priority,
+                                .share = core_tenant_share(core, c->tenant),
+                                .order = core_workload(core, c->head)->order};
+    candidate_sift_up(core, core->candidate_count);
+}
+
+static struct core_candidate candidate_pop(struct mr_core *core)
+{
+    MR_ASSERT(core->candidate_count > 0);
+    struct core_candidate first = *core_candidate(core, 1);
+    struct core_candidate last = *core_candidate(core, core->candidate_count--);
+    uint32_t at = 1;
+    while (2 * at <= core->candidate_count) {
+        uint32_t child = 2 * at;
+        if (child < core->candidate_count &&
+            sooner(core_candidate(core, child + 1), core_candidate(core, child))) {
+            child++;
+        }
+        if (!sooner(core_candidate(core, child), &last)) break;
+        *core_candidate(core, at) = *core_candidate(core, child);
+        at = child;
+    }
+    if (core->candidate_count > 0) *core_candidate(core, at) = last;
+    core_class(core, first.class_of)->candidate = 0;
+    return first;
+}
+
+/* Whether one more task of the class may fit on what became free. */
+static bool released_helps(const struct mr_core *core, const struct core_class *c)
+{
+    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+        const struct core_released *r = &core->released[type];
+        if (!r->any || !core_shape_accepts(&c->shape, type)) continue;
+        if (r->cpu_milli < c->shape.cpu_milli || r->mem_mib < c->shape.mem_mib) continue;
+        if (c->shape.accel_milli == 0) return true;
+        if (c->shape.accel_milli < CORE_WHOLE) {
+            if (r->whole > 0 || r->part >= c->shape.accel_milli) return true;
+        } else if (r->whole >= c->shape.accel_milli / CORE_WHOLE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool released_gather(struct mr_core *core)
+{
+    uint32_t whole = 0;
+    bool any = false;
+    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+        any = any || core->released[type].any;
+        whole = MR_MAX(whole, (uint32_t)core->released[type].whole);
+    }
+    if (!any) return false;
+    for (uint32_t b = 0; b < 2 + whole; b++) {
+        uint32_t class_of = core->wait_first[b];
+        for (; class_of != 0; class_of = core_class(core, class_of)->wait_next) {
+            const struct core_class *c = core_class(core, class_of);
+            if (!c->candidate && c->count > 0 && released_helps(core, c)) {
+                core_candidate_add(core, class_of);
+            }
+        }
+    }
+    memset(core->released, 0, sizeof core->released);
+    return true;
+}
+
+void core_class_tenant_freed(struct mr_core *core, uint32_t tenant)
+{
+    uint32_t class_of = core_tenant(core, tenant)->blocked_first;
+    for (; class_of != 0; class_of = core_class(core, class_of)->wait_next) {
+        if (core_class(core, class_of)->count > 0) core_candidate_add(core, class_of);
+    }
+}
+
+static void class_try(struct mr_core *core, const struct core_candidate *candidate)
+{
+    uint32_t class_of = candidate->class_of;
+    struct core_class *c = core_class(core, class_of);
+    if (c->count == 0) {
+        class_drop(core, class_of);
+        return;
+    }
+    /* Shares only rise while a step starts work: a key that is out of date sorts too early. */
+    uint64_t share = core_tenant_share(core, c->tenant);
+    if (share > candidate->share && core->candidate_count > 0) {
+        core_candidate_add(core, class_of);
+        return;
+    }
+    uint32_t head = c->head;
+    struct mr_reason reason;
+    uint32_t tenant = 0;
+    bool service = core_is_service(core_workload(core, head));
+    c->candidate = 1; /* so that it is not dropped when its last member leaves */
+    bool started = service ? core_service_try(core, head, &reason, &tenant)
+                           : core_gang_try(core, head, &reason, &tenant);
+    c->candidate = 0;
+    if (c->count == 0) {
+        class_drop(core, class_of);
+    } else if (started) {
+        core_candidate_add(core, class_of);
+    } else {
+        wait_join(core, class_of, tenant);
+        core_trace(core, "workload %llu waits: %s",
+                   (unsigned long long)core_workload(core, head)->id, mr_reason_name(reason.code));
+    }
+}
+
+void core_queue_run(struct mr_core *core)
+{
+    while (released_gather(core) || core->candidate_count > 0) {
+        while (core->candidate_count > 0) {
+            struct core_candidate candidate = candidate_pop(core);
+            class_try(core, &candidate);
+        }
+    }
+    MR_INVARIANT(3, core->candidate_count == 0);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Why a workload waits, found afresh, and as a sentence with the smallest change that helps.
+ *
+ * Owns:       nothing; looks only.
+ * Invariants: (1) looking changes nothing.
+ * Never:      I/O, clock, allocation beyond the caller's buffer, recursion, floats.
+ * Cost:       O(log nodes), for topologies as in core_place.c.
+ * Tests:      tests/unit/core/test_core_reason.c
+ */
+#include "core_int.h"
+
+static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    if (w->queue_prev != 0) {
+        *ret = (struct mr_reason){.code = MR_REASON_BEHIND,
+                                  .a = core_class_ahead(core, workload)};
+        return;
+    }
+    bool service = core_is_service(w);
+    uint32_t least = service ? 1 : w->tasks_min;
+    uint32_t blocker = 0;
+    struct mr_reason reason = {.code = MR_REASON_NONE};
+    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, least,
+                                        !service || w->tasks == 0, &reason, &blocker);
+    if (allowed < least) {
+        if (reason.code == MR_REASON_QUOTA) reason.c *= least;
+        *ret = reason;
+        return;
+    }
+    struct core_request request = {.shape = &w->shape,
+                                   .topology = service ? MR_TOPOLOGY_ANY
+                                                       : (enum mr_topology)w->topology,
+                                   .tasks_min = least,
+                                   .tasks_max = least};
+    core_place_reason(core, &request, ret);
+}
+
+int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_reason *ret)
+{
+    uint32_t workload = core_workload_find(core, id.v);
+    if (workload == 0) return MR_ENOT_FOUND;
+    const struct core_workload *w = core_workload(core, workload);
+    *ret = (struct mr_reason){.code = MR_REASON_NONE};
+    switch ((enum core_phase)w->phase) {
+    case CORE_HELD:
+        if (w->begin_us > core->now_us) {
+            *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = w->begin_us};
+        } else {
+            *ret = (struct mr_reason){.code = MR_REASON_BACKOFF, .a = w->timer_us};
+        }
+        break;
+    case CORE_WAITING:
+        waiting_why(core, workload, ret);
+        break;
+    case CORE_CLAIMING:
+        *ret = (struct mr_reason){.code = MR_REASON_MAKING_ROOM, .a = w->claim_wait};
+        break;
+    case CORE_ENDING:
+        if (w->outcome == CORE_OUTCOME_END) break;
+        *ret = (struct mr_reason){.code = MR_REASON_STOPPING, .a = w->lease_count - w->claimed};
+        break;
+    case CORE_ACTIVE:
+        if (!core_is_service(w) || w->tasks >= w->target) break;
+        if (w->claim != 0) {
+            *ret = (struct mr_reason){.code = MR_REASON_MAKING_ROOM, .a = w->claim_wait};
+        } else if (w->class_of != 0) {
+            waiting_why(core, workload, ret);
+        } else if (w->backoff_us > core->now_us) {
+            bool first = w->backoff_us == w->begin_us;
+            *ret = (struct mr_reason){.code = first ? MR_REASON_NOT_YET : MR_REASON_BACKOFF,
+                                      .a = w->backoff_us};
+        }
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+/* --- as a sentence ------------------------------------------------------------------------- */
+
+static const char *resource_name(enum mr_resource resource)
+{
+    static const char *const names[MR_RESOURCE_COUNT] = {"vCPU", "GiB of memory", "accelerators"};
+    MR_ASSERT(resource < MR_RESOURCE_COUNT);
+    return names[resource];
+}
+
+/* An amount in people's units with at most three digits after the point. */
+static void amount_put(struct mr_buf *buf, enum mr_resource resource, uint64_t amount)
+{
+    uint64_t unit = resource == MR_RESOURCE_MEMORY ? 1024 : 1000;
+    uint64_t milli = mr_mul_div_u64(amount % unit, 1000, unit);
+    mr_buf_put_u64_text(buf, amount / unit);
+    if (milli > 0) {
+        char digits[4] = {(char)('0' + milli / 100), (char)('0' + milli / 10 % 10),
+                          (char)('0' + milli % 10), 0};
+        for (size_t n = 3; n > 0 && digits[n - 1] == '0'; n--) {
+            digits[n - 1] = 0;
+        }
+        mr_buf_printf(buf, ".%s", digits);
+    }
+    mr_buf_printf(buf, " %s", resource_name(resource));
+}
+
+static void number_put(struct mr_buf *buf, uint64_t number, const char *one, const char *many)
+{
+    mr_buf_put_u64_text(buf, number);
+    mr_buf_put_str(buf, mr_str_from(number == 1 ? one : many));
+}
+
+void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    const enum mr_resource resource = reason->resource;
+    switch (reason->code) {
+    case MR_REASON_NONE:
+        mr_buf_put_str(buf, MR_STR("Nothing holds it back."));
+        break;
+    case MR_REASON_BEHIND:
+        mr_buf_put_str(buf, MR_STR("It waits behind "));
+        number_put(buf, reason->a, " workload like it", " workloads like it");
+        mr_buf_put_str(buf, MR_STR("; a higher priority would put it before them."));
+        break;
+    case MR_REASON_RESOURCES:
+        mr_buf_put_str(buf, MR_STR("It needs "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR("; "));
+        amount_put(buf, resource, reason->a);
+        mr_buf_put_str(buf, MR_STR(" more must become free, or it must ask for so much less."));
+        break;
+    case MR_REASON_FRAGMENTED:
+        mr_buf_put_str(buf, MR_STR("It needs "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR("; "));
+        amount_put(buf, resource, reason->a);
+        mr_buf_put_str(buf, MR_STR(" are free, but not together on nodes that also have the rest "
+                                   "of what a task needs; smaller tasks would fit."));
+        break;
+    case MR_REASON_TOPOLOGY:
+        mr_buf_put_str(buf, MR_STR("It needs "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR(" close together; "));
+        amount_put(buf, resource, reason->a);
+        mr_buf_put_str(buf, MR_STR(" are free, but in no single place that its topology allows; "
+                                   "topology any would start it now."));
+        break;
+    case MR_REASON_NO_SUCH_NODE:
+        mr_buf_put_str(buf, MR_STR("One node must have "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR(", the largest has "));
+        amount_put(buf, resource, reason->a);
+        mr_buf_put_str(buf, MR_STR("; ask for no more than that, or add a larger node."));
+        break;
+    case MR_REASON_QUOTA:
+        mr_buf_put_str(buf, MR_STR("The tenant's quota is "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR(", "));
+        amount_put(buf, resource, reason->a);
+        mr_buf_put_str(buf, MR_STR(" are in use and it asks for "));
+        amount_put(buf, resource, reason->c);
+        mr_buf_put_str(buf, MR_STR("; raise the quota by "));
+        uint64_t over = reason->a + reason->c;
+        amount_put(buf, resource, over > reason->b ? over - reason->b : 0);
+        mr_buf_put_str(buf, MR_STR(" or end work of the tenant."));
+        break;
+    case MR_REASON_TENANT_JOBS:
+        mr_buf_put_str(buf, MR_STR("The tenant runs "));
+        number_put(buf, reason->a, " workload", " workloads");
+        mr_buf_put_str(buf, MR_STR(" and may run "));
+        mr_buf_put_u64_text(buf, reason->b);
+        mr_buf_put_str(buf, MR_STR("; one must end, or the limit be raised by 1."));
+        break;
+    default:
+        core_reason_time_put(buf, reason);
+    }
+}
+
+void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    switch (reason->code) {
+    case MR_REASON_MAKING_ROOM:
+        mr_buf_put_str(buf, MR_STR("Room is being made for it: "));
+        number_put(buf, reason->a, " lease was asked to stop", " leases were asked to stop");
+        mr_buf_put_str(buf, MR_STR(" and it starts when that is done."));
+        break;
+    case MR_REASON_STOPPING:
+        mr_buf_put_str(buf, MR_STR("Its last run still ends: "));
+        number_put(buf, reason->a, " lease is left.", " leases are left.");
+        break;
+    case MR_REASON_BACKOFF:
+        mr_buf_put_str(buf, MR_STR("It failed and is tried again at "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_str(buf, MR_STR("; its log says why."));
+        break;
+    case MR_REASON_NOT_YET:
+        mr_buf_put_str(buf, MR_STR("It was asked to begin at "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_char(buf, '.');
+        break;
+    case MR_REASON_FLEET_EMPTY:
+        mr_buf_put_str(buf, MR_STR("No node is up; add one or bring one back."));
+        break;
+    default:
+        mr_buf_put_str(buf, MR_STR("Unknown."));
+    }
+}
