@@ -30,9 +30,9 @@ bench: build ## every bench, beside its peer where one can be installed
 	@tools/setup model
 	@$(BUILD)/millrace bench all
 
-fuzz: ## hunt with libFuzzer: make fuzz RUNS=1000000
+fuzz: ## hunt with libFuzzer: make fuzz RUNS=1000000 NAME=base_codec
 	@tools/setup test
-	@tools/fuzz $(RUNS)
+	@tools/fuzz $(RUNS) $(NAME)
 
 asan: ## the unit, fuzz-replay and simulator tests under ASan and UBSan
 	@tools/setup test

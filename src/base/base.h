@@ -75,8 +75,7 @@ bool mr_error_retryable(int error);
 typedef void (*mr_panic_fn)(const char *file, int line, const char *what);
 void mr_panic_hook_set(mr_panic_fn hook);
 _Noreturn void mr_panic(const char *file, int line, const char *what);
-#define MR_ASSERT(condition)                                                                       \
-    ((condition) ? (void)0 : mr_panic(__FILE__, __LINE__, #condition))
+#define MR_ASSERT(condition) ((condition) ? (void)0 : mr_panic(__FILE__, __LINE__, #condition))
 /* Names the invariant that broke, as numbered at the top of the file. */
 #define MR_INVARIANT(number, condition)                                                            \
     ((condition) ? (void)0 : mr_panic(__FILE__, __LINE__, "invariant " #number ": " #condition))
@@ -109,7 +108,7 @@ void mr_allocator_set(const struct mr_allocator *allocator);
 void *mr_alloc(size_t size_bytes);      /* uninitialised, NULL when out of memory or size 0 */
 void *mr_alloc_zero(size_t size_bytes); /* zeroed */
 void *mr_realloc(void *p, size_t size_bytes);
-void mr_free(void *p); /* NULL is fine */
+void mr_free(void *p);                          /* NULL is fine */
 void mr_free_pointer(void *pointer_to_pointer); /* for mr_cleanup: frees *p */
 
 /* A chain of chunks that is freed at once. */
@@ -186,7 +185,7 @@ struct mr_str mr_buf_str(const struct mr_buf *buf);           /* valid until the
 /* Reads what the puts above wrote; past the end it returns zeros and `failed` stays set. */
 struct mr_reader {
     const uint8_t *p;
-    size_t n;  /* bytes left */
+    size_t n; /* bytes left */
     bool failed;
 };
 struct mr_reader mr_reader_from(struct mr_str bytes);
