@@ -17,13 +17,13 @@ struct mr_gate;
 struct mr_gate_config {
     struct mr_env *env; /* of this gate's lane */
     struct mr_wire *wire;
-    struct mr_ctl *ctl; /* posted to only; may be set later with mr_gate_ctl_set */
-    uint32_t waiting_max;          /* chats waiting here; 0: MR_GATE_WAITING_MAX */
-    uint64_t idle_timeout_us;      /* keep-alive connections; 0: 75 s */
-    uint64_t head_timeout_us;      /* an unfinished request; 0: 30 s */
-    uint64_t keep_alive_us;        /* SSE comments while nothing is to be said; 0: 15 s */
-    uint64_t queue_timeout_us;     /* a chat waiting for a replica; 0: 120 s */
-    struct mr_str page;            /* answered at GET /; may be empty */
+    struct mr_ctl *ctl;        /* posted to only; may be set later with mr_gate_ctl_set */
+    uint32_t waiting_max;      /* chats waiting here; 0: MR_GATE_WAITING_MAX */
+    uint64_t idle_timeout_us;  /* keep-alive connections; 0: 75 s */
+    uint64_t head_timeout_us;  /* an unfinished request; 0: 30 s */
+    uint64_t keep_alive_us;    /* SSE comments while nothing is to be said; 0: 15 s */
+    uint64_t queue_timeout_us; /* a chat waiting for a replica; 0: 120 s */
+    struct mr_str page;        /* answered at GET /; may be empty */
 };
 int mr_gate_new(const struct mr_gate_config *config, struct mr_gate **ret_gate);
 void mr_gate_ctl_set(struct mr_gate *gate, struct mr_ctl *ctl);

@@ -22,9 +22,9 @@ void mr_loop_free(struct mr_loop *loop);
 struct mr_env *mr_loop_env(struct mr_loop *loop, uint32_t lane);
 struct mr_wire *mr_loop_wire(struct mr_loop *loop, uint32_t lane);
 
-/* Binds "HOST:PORT" (port 0: any free one; "[::1]:8080" for IPv6) once and lets every lane from 1 on
- * (lane 0 when it is the only one) accept from it. `accept` runs on the accepting lane and must set
- * the connection's handler or close it. Before mr_loop_run. On failure a line for people in
+/* Binds "HOST:PORT" (port 0: any free one; "[::1]:8080" for IPv6) once and lets every lane from 1
+ * on (lane 0 when it is the only one) accept from it. `accept` runs on the accepting lane and must
+ * set the connection's handler or close it. Before mr_loop_run. On failure a line for people in
  * `problem`: what is wrong with the address, who has the port, what to do. The port that it got in
  * *ret_port. */
 int mr_loop_listen(struct mr_loop *loop, struct mr_str address,
@@ -33,8 +33,8 @@ int mr_loop_listen(struct mr_loop *loop, struct mr_str address,
 /* Stops accepting and closes the listening socket, from lane 0; open connections stay. */
 void mr_loop_listen_stop(struct mr_loop *loop);
 
-/* SIGINT and SIGTERM call fn on lane 0 with the signal's number; may come more than once. SIGPIPE is
- * ignored from mr_loop_new on. Before mr_loop_run. */
+/* SIGINT and SIGTERM call fn on lane 0 with the signal's number; may come more than once. SIGPIPE
+ * is ignored from mr_loop_new on. Before mr_loop_run. */
 int mr_loop_signals(struct mr_loop *loop, void (*fn)(void *arg, int signal), void *arg);
 
 /* Runs all lanes; returns when mr_loop_stop was called, after every lane closed its connections and

@@ -79,7 +79,8 @@ static void conn_finish(struct mr_conn *conn, int error)
     }
     if (conn->dirty) {
         struct mr_conn **at = &lane->dirty;
-        while (*at != conn) at = &(*at)->dirty_next;
+        while (*at != conn)
+            at = &(*at)->dirty_next;
         *at = conn->dirty_next;
         conn->dirty = false;
     }
@@ -127,8 +128,8 @@ static void conn_watch(struct mr_conn *conn)
     if (conn->blocked) events |= UV_WRITABLE;
     if (events == conn->events) return;
     conn->events = events;
-    int error = events == 0 ? uv_poll_stop(&conn->poll)
-                            : uv_poll_start(&conn->poll, events, conn_ready);
+    int error =
+        events == 0 ? uv_poll_stop(&conn->poll) : uv_poll_start(&conn->poll, events, conn_ready);
     MR_ASSERT(error == 0); /* fails only on a closing handle */
 }
 
@@ -144,8 +145,7 @@ struct mr_conn *loop_conn_adopt(struct loop_lane *lane, int take_fd)
 }
 
 static int wire_connect(struct mr_wire *wire, struct mr_str address,
-                        const struct mr_conn_handler *handler, void *arg,
-                        struct mr_conn **ret_conn)
+                        const struct mr_conn_handler *handler, void *arg, struct mr_conn **ret_conn)
 {
     struct loop_lane *lane =
         (struct loop_lane *)(void *)((char *)wire - offsetof(struct loop_lane, wire));
@@ -265,7 +265,8 @@ static size_t wire_send(struct mr_conn *conn, const void *bytes, size_t n)
     if (n > 0) conn_dirty(conn);
     if (conn->dirty && conn_queued(conn) > LOOP_FLUSH_BYTES) {
         struct mr_conn **at = &conn->lane->dirty;
-        while (*at != conn) at = &(*at)->dirty_next;
+        while (*at != conn)
+            at = &(*at)->dirty_next;
         *at = conn->dirty_next;
         conn_flush(conn);
     }
@@ -390,7 +391,8 @@ static void conn_ready(uv_poll_t *poll, int status, int events)
 
 void loop_conns_close(struct loop_lane *lane)
 {
-    for (struct mr_conn *conn = lane->conns; conn != NULL; conn = conn->next) conn_finish(conn, 0);
+    for (struct mr_conn *conn = lane->conns; conn != NULL; conn = conn->next)
+        conn_finish(conn, 0);
 }
 
 void loop_conns_linger(struct loop_lane *lane)

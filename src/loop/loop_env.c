@@ -113,7 +113,8 @@ void loop_timers_halt(struct loop_lane *lane)
 
 void loop_timers_free(struct loop_lane *lane)
 {
-    while (lane->timers != NULL) timer_drop(lane->timers);
+    while (lane->timers != NULL)
+        timer_drop(lane->timers);
 }
 
 /* --- posts ----------------------------------------------------------------------------------- */
@@ -129,7 +130,8 @@ static void env_post(struct mr_env *env, uint32_t lane_index, struct mr_post *po
     } while (!__atomic_compare_exchange_n(&lane->posts, &head, post, true, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED));
     /* Whoever put the first one wakes the lane; the others ride along. */
-    if (head == NULL) (void)uv_async_send(&lane->async); /* fails only on a handle of another kind */
+    if (head == NULL)
+        (void)uv_async_send(&lane->async); /* fails only on a handle of another kind */
 }
 
 void loop_posts_run(struct loop_lane *lane)

@@ -12,16 +12,16 @@
 
 #include "loop/loop.h"
 
-#define LOOP_LANES_MAX         64u
-#define LOOP_READ_BYTES        65536u /* one read; shared by all connections of a lane */
-#define LOOP_WRITE_BYTES_LOW   (MR_CONN_WRITE_BYTES_HIGH / 4u) /* on_drain below this */
-#define LOOP_FLUSH_BYTES       65536u /* more than this is written before the turn ends */
-#define LOOP_KEEP_BYTES        8192u  /* an empty write buffer larger than this is given back */
-#define LOOP_ACCEPTS_PER_TURN  8u     /* so that lanes share the connections that come at once */
-#define LOOP_ACCEPT_RETRY_MS   50u    /* after running out of file descriptors */
-#define LOOP_LINGER_MS         2000u  /* what the peer still sends after our last byte is read */
-#define LOOP_FLUSH_MS          30000u /* a peer that does not take the last bytes is dropped */
-#define LOOP_BACKLOG           4096
+#define LOOP_LANES_MAX        64u
+#define LOOP_READ_BYTES       65536u /* one read; shared by all connections of a lane */
+#define LOOP_WRITE_BYTES_LOW  (MR_CONN_WRITE_BYTES_HIGH / 4u) /* on_drain below this */
+#define LOOP_FLUSH_BYTES      65536u /* more than this is written before the turn ends */
+#define LOOP_KEEP_BYTES       8192u  /* an empty write buffer larger than this is given back */
+#define LOOP_ACCEPTS_PER_TURN 8u     /* so that lanes share the connections that come at once */
+#define LOOP_ACCEPT_RETRY_MS  50u    /* after running out of file descriptors */
+#define LOOP_LINGER_MS        2000u  /* what the peer still sends after our last byte is read */
+#define LOOP_FLUSH_MS         30000u /* a peer that does not take the last bytes is dropped */
+#define LOOP_BACKLOG          4096
 
 struct loop_lane;
 
@@ -50,10 +50,10 @@ struct mr_conn {
     struct mr_conn *next, *prev; /* of the lane's */
     struct mr_conn *dirty_next;
     struct mr_buf out;
-    size_t out_at; /* bytes of out that are written already */
+    size_t out_at;        /* bytes of out that are written already */
     uint64_t deadline_ms; /* of FLUSHING and LINGERING, on uv's clock */
     int fd;
-    int error; /* for on_close */
+    int error;  /* for on_close */
     int events; /* watched now */
     enum loop_conn_state state;
     bool accepted, paused, ended, above_high, dirty, blocked;

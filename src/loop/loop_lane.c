@@ -144,7 +144,8 @@ int mr_loop_new(uint32_t lane_count, struct mr_loop **ret_loop)
     loop->lanes = mr_alloc_zero(lane_count * sizeof *loop->lanes);
     loop_clock_init(loop);
     int error = loop->lanes == NULL ? MR_ENO_MEMORY : sigpipe_ignore();
-    for (uint32_t i = 0; i < lane_count && error == 0; i++) error = lane_init(loop, i);
+    for (uint32_t i = 0; i < lane_count && error == 0; i++)
+        error = lane_init(loop, i);
     if (error != 0) {
         mr_loop_free(loop);
         return error;
@@ -178,7 +179,8 @@ struct mr_wire *mr_loop_wire(struct mr_loop *loop, uint32_t lane)
 
 static void wake_all(struct mr_loop *loop)
 {
-    for (uint32_t i = 0; i < loop->lane_count; i++) (void)uv_async_send(&loop->lanes[i].async);
+    for (uint32_t i = 0; i < loop->lane_count; i++)
+        (void)uv_async_send(&loop->lanes[i].async);
 }
 
 void mr_loop_stop(struct mr_loop *loop)
@@ -251,8 +253,10 @@ int mr_loop_run(struct mr_loop *loop)
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (error != 0) mr_loop_stop(loop);
     lane_run(&loop->lanes[0]);
-    for (uint32_t i = 1; i < started; i++) (void)uv_thread_join(&loop->lanes[i].thread);
-    for (uint32_t i = started; i < loop->lane_count; i++) lane_run(&loop->lanes[i]);
+    for (uint32_t i = 1; i < started; i++)
+        (void)uv_thread_join(&loop->lanes[i].thread);
+    for (uint32_t i = started; i < loop->lane_count; i++)
+        lane_run(&loop->lanes[i]);
     posts_late_run(loop);
     return error;
 }

@@ -5,8 +5,8 @@
  * Invariants: (1) a lane never has more than conns_max accepted connections;
  *             (2) a connection that the service did not take is closed.
  * Thread:     listen: before mr_loop_run; accepting: each lane for itself.
- * Fails:      listen with a line for people; accept never: a lane without descriptors waits a while.
- * Ends:       mr_loop_free.
+ * Fails:      listen with a line for people; accept never: a lane without descriptors waits a
+ * while. Ends:       mr_loop_free.
  *
  * One shared socket rather than one for each lane with SO_REUSEPORT: with that, a second daemon of
  * the same person could bind the same port and take half of the callers without anybody noticing.

@@ -320,8 +320,8 @@ static void accept_pauses(struct side *s)
     struct mr_env *env = s->world->env;
     s->paused = true;
     s->world->wire->ops->read_pause(s->conn, true);
-    assert_int_equal(
-        env->ops->timer_start(env, env->ops->now_us(env) + 50000, unpause, s, &timer), 0);
+    assert_int_equal(env->ops->timer_start(env, env->ops->now_us(env) + 50000, unpause, s, &timer),
+                     0);
 }
 static void a_paused_connection_gets_its_bytes_and_its_end_later(void **state)
 {
@@ -463,9 +463,9 @@ static void a_refused_connect_is_told_by_on_close_only(void **state)
 static void addresses_that_are_none_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",      "unix",   "unix:", "tcp:",          "tcp:127.0.0.1",
-                                      "tcp::", "http:x", "x:y",   "tcp:no.name:1", "tcp:1.2.3.4:0",
-                                      "tcp:1.2.3.4:65536"};
+    static const char *const bad[] = {
+        "",       "unix", "unix:",         "tcp:",          "tcp:127.0.0.1",    "tcp::",
+        "http:x", "x:y",  "tcp:no.name:1", "tcp:1.2.3.4:0", "tcp:1.2.3.4:65536"};
     struct world w;
     world_new(&w);
     for (size_t i = 0; i < MR_COUNT_OF(bad); i++) {

@@ -78,7 +78,7 @@ static void a_taken_port_names_the_process_that_has_it(void **state)
 static void a_wrong_address_says_what_a_right_one_is(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",          "8080",        ":8080",          "127.0.0.1:",
+    static const char *const bad[] = {"",          "8080",        ":8080",           "127.0.0.1:",
                                       "1.2.3.4:x", "::1:8080",    "127.0.0.1:65536", "[::1]",
                                       "no name:1", "127.0.0.1:-1"};
     mr_cleanup(mr_buf_done) struct mr_buf problem;
@@ -172,7 +172,8 @@ static void lanes_share_one_listening_socket(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, echo_client, &w), 0);
     }
     assert_int_equal(mr_loop_run(w.loop), 0);
-    for (unsigned i = 0; i < CLIENTS; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(w.failures, 0);
     assert_int_equal(w.opened, CLIENTS * ROUNDS);
     assert_int_equal(w.closed, w.opened);
