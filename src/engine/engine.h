@@ -31,13 +31,13 @@ int mr_engine_supervise(const char *folder);
 
 /* What this machine has, for the node that it becomes. Text fields point into the struct. */
 struct mr_engine_machine {
-    uint32_t cpu_milli;  /* that this process may use (affinity, cgroup quota) */
-    uint32_t mem_mib;    /* that may be used (cgroup limit), less a reserve for the system */
+    uint32_t cpu_milli; /* that this process may use (affinity, cgroup quota) */
+    uint32_t mem_mib;   /* that may be used (cgroup limit), less a reserve for the system */
     uint32_t accel_count;
     char accel_name[64]; /* "H100"; empty: none */
     char cpu_name[96];
-    char cgroup[96];     /* "v2", "v1", "none (…why)": what limits can be enforced */
-    char sandbox[96];    /* "namespaces, seccomp", or why there is none */
+    char cgroup[96];  /* "v2", "v1", "none (…why)": what limits can be enforced */
+    char sandbox[96]; /* "namespaces, seccomp", or why there is none */
 };
 void mr_engine_machine_read(struct mr_engine_machine *ret);
 
