@@ -3,12 +3,13 @@
 #ifndef ENGINE_WORLD_H
 #define ENGINE_WORLD_H
 
-#include <cmocka.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "engine/engine_int.h"
 
