@@ -227,6 +227,32 @@ static void json_put_escaped(struct mr_buf *buf, uint8_t c)
     mr_hex_put(buf, &c, 1);
 }
 
+/* Bytes from p that are ASCII and stand for themselves in JSON. Eight at a time: no top bit set means
+ * that no byte met a test; one that is set may be a borrow, then the bytes are looked at singly. */
+static size_t json_plain_length(const uint8_t *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t tops = UINT64_C(0x8080808080808080);
+    size_t at = 0;
+
+    for (; n - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        uint64_t quote = 0;
+        uint64_t backslash = 0;
+
+        memcpy(&word, p + at, sizeof(word));
+        quote = word ^ (ones * '"');
+        backslash = word ^ (ones * '\\');
+        if ((((word - ones * 0x20) | (quote - ones) | (backslash - ones) | word) & tops) != 0) {
+            break;
+        }
+    }
+    while (at < n && p[at] >= 0x20 && p[at] < 0x80 && p[at] != '"' && p[at] != '\\') {
+        at++;
+    }
+    return at;
+}
+
 void mr_json_put_string(struct mr_buf *buf, struct mr_str s)
 {
     const uint8_t *p = (const uint8_t *)s.p;
@@ -237,8 +263,15 @@ void mr_json_put_string(struct mr_buf *buf, struct mr_str s)
     mr_buf_put_char(buf, '"');
     while (at < s.n) {
         bool valid = false;
-        size_t step = base_utf8_step(p + at, s.n - at, &valid);
-        bool escape = valid && (p[at] < 0x20 || p[at] == '"' || p[at] == '\\');
+        bool escape = false;
+        size_t step = json_plain_length(p + at, s.n - at);
+
+        if (step > 0) {
+            at += step;
+            continue;
+        }
+        step = base_utf8_step(p + at, s.n - at, &valid);
+        escape = valid && (p[at] < 0x20 || p[at] == '"' || p[at] == '\\');
 
         if (!valid || escape) {
             mr_buf_put(buf, p + plain_from, at - plain_from);

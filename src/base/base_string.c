@@ -184,7 +184,21 @@ size_t mr_utf8_valid_prefix(struct mr_str s)
 
     while (at < s.n) {
         bool valid = false;
-        size_t step = base_utf8_step(p + at, s.n - at, &valid);
+        uint64_t word = 0;
+        size_t step = 0;
+
+        if (s.n - at >= sizeof(word)) {
+            memcpy(&word, p + at, sizeof(word));
+            if ((word & UINT64_C(0x8080808080808080)) == 0) {
+                at += sizeof(word); /* eight bytes of ASCII */
+                continue;
+            }
+        }
+        if (p[at] < 0x80) {
+            at++;
+            continue;
+        }
+        step = base_utf8_step(p + at, s.n - at, &valid);
         if (!valid) return at;
         at += step;
     }
