@@ -31,12 +31,6 @@ enum read_state {
     READ_FAILED
 };
 
-/* Offsets from the message's start. */
-struct header_at {
-    uint32_t name_at, name_n;
-    uint32_t value_at, value_n;
-};
-
 struct mr_http_parser {
     char *p;
     size_t n, capacity;
@@ -59,8 +53,7 @@ struct mr_http_parser {
     uint64_t chunk_left;
     size_t extra_n; /* bytes of chunk extensions and trailers */
 
-    struct header_at *at;
-    struct mr_http_header *headers;
+    struct mr_http_header *headers; /* into the buffer; they move with it */
     size_t header_count, header_capacity;
 
     char *spill; /* bytes that came while the request was out and did not fit */
@@ -80,6 +73,9 @@ struct mr_http_parser {
 #define PIPELINED_BYTES_MAX   ((size_t)MR_HTTP_HEAD_BYTES_MAX + MR_HTTP_BODY_BYTES_MAX)
 /* Dead bytes between the joined chunks and the unread rest that are worth a move. */
 #define CHUNK_GAP_BYTES 4096u
+/* Zeroes after the last byte: they belong to no name, target or value, so that a scan stops there
+ * without asking for the end, and reads of eight bytes stay inside. */
+#define STOP_BYTES 8u
 
 _Static_assert(MR_HTTP_URL_BYTES_MAX + REQUEST_LINE_REST_BYTES < MR_HTTP_HEAD_BYTES_MAX,
                "a request line fits in the head");
@@ -118,7 +114,6 @@ void mr_http_parser_free(struct mr_http_parser *parser)
     if (parser == NULL) return;
     mr_free(parser->p);
     mr_free(parser->spill);
-    mr_free(parser->at);
     mr_free(parser->headers);
     mr_free(parser);
 }
@@ -192,10 +187,21 @@ bool mr_http_parser_busy(const struct mr_http_parser *parser)
 
 /* --- memory -------------------------------------------------------------------------------- */
 
+/* The buffer's bytes have moved from `old_p`, which is dead, to `new_p`. */
+static void headers_move(struct mr_http_parser *parser, uintptr_t old_p, const char *new_p)
+{
+    for (size_t i = 0; i < parser->header_count; i++) {
+        struct mr_http_header *header = &parser->headers[i];
+        header->name.p = new_p + ((uintptr_t)header->name.p - old_p);
+        header->value.p = new_p + ((uintptr_t)header->value.p - old_p);
+    }
+}
+
 /* Drops the dead bytes before `start`. */
 static void compact(struct mr_http_parser *parser)
 {
     size_t dead_n = parser->start;
+    headers_move(parser, (uintptr_t)parser->p + dead_n, parser->p);
     memmove(parser->p, parser->p + dead_n, parser->n - dead_n);
     parser->n -= dead_n;
     parser->line -= dead_n;
@@ -222,13 +228,16 @@ static int absorb(struct mr_http_parser *parser, const void *bytes, size_t n)
             size_t end = parser->body + (size_t)parser->body_n;
             want_n = MR_MAX(need_n, MR_MIN(want_n, end));
         }
-        char *p = mr_realloc(parser->p, want_n);
+        uintptr_t old_p = (uintptr_t)parser->p;
+        char *p = mr_realloc(parser->p, want_n + STOP_BYTES);
         if (p == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
+        if ((uintptr_t)p != old_p) headers_move(parser, old_p, p);
         parser->p = p;
         parser->capacity = want_n;
     }
     memcpy(parser->p + parser->n, bytes, n);
     parser->n += n;
+    memset(parser->p + parser->n, 0, STOP_BYTES);
     return 0;
 }
 
@@ -283,9 +292,11 @@ static int release(struct mr_http_parser *parser)
     parser->body = parser->start;
     int error = 0;
     if (parser->spill_n > 0) error = absorb(parser, parser->spill, parser->spill_n);
-    mr_free(parser->spill);
-    parser->spill = NULL;
-    parser->spill_n = parser->spill_capacity = 0;
+    if (parser->spill != NULL) {
+        mr_free(parser->spill);
+        parser->spill = NULL;
+        parser->spill_n = parser->spill_capacity = 0;
+    }
     if (error != 0 || last) return error;
     return advance(parser);
 }
@@ -293,13 +304,6 @@ static int release(struct mr_http_parser *parser)
 static void hand_out(struct mr_http_parser *parser, struct mr_http_request *ret_request)
 {
     const char *base = parser->p + parser->start;
-    for (size_t i = 0; i < parser->header_count; i++) {
-        const struct header_at *at = &parser->at[i];
-        parser->headers[i] = (struct mr_http_header){
-            .name = {base + at->name_at, at->name_n},
-            .value = {base + at->value_at, at->value_n},
-        };
-    }
     parser->held = true;
     *ret_request = (struct mr_http_request){
         .method = parser->method,
@@ -314,15 +318,12 @@ static void hand_out(struct mr_http_parser *parser, struct mr_http_request *ret_
     };
 }
 
-/* Room for one more header in both tables. */
-static int headers_reserve(struct mr_http_parser *parser)
+/* Room for one more header. */
+static inline int headers_reserve(struct mr_http_parser *parser)
 {
     if (parser->header_count < parser->header_capacity) return 0;
     size_t capacity =
         MR_MIN(MR_MAX(parser->header_capacity * 2, (size_t)24), (size_t)MR_HTTP_HEADERS_MAX);
-    struct header_at *at = mr_realloc(parser->at, capacity * sizeof(*at));
-    if (at == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
-    parser->at = at;
     struct mr_http_header *headers = mr_realloc(parser->headers, capacity * sizeof(*headers));
     if (headers == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
     parser->headers = headers;
@@ -332,25 +333,33 @@ static int headers_reserve(struct mr_http_parser *parser)
 
 /* --- lines --------------------------------------------------------------------------------- */
 
-/* True when no byte is a control other than HTAB (RFC 9110 5.5). Eight at a time. */
-static bool text_is_clean(const char *p, size_t n)
+/* The first control at or after p other than HTAB (RFC 9110 5.5). There is one: the zeroes after
+ * the buffer's end. Eight at a time: the lowest top bit that is set is always of a real match, only
+ * those above it may come from a borrow. */
+static const char *control_find(const char *p)
 {
     const uint64_t ones = 0x0101010101010101u;
     const uint64_t tops = 0x8080808080808080u;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t x;
-        memcpy(&x, p + i, 8);
-        uint64_t below_space = (x - ones * 0x20) & ~x & tops;
-        uint64_t del = x ^ (ones * 0x7f);
-        uint64_t is_del = (del - ones) & ~del & tops;
-        if ((below_space | is_del) != 0) break;
+    while (true) {
+        uint64_t word;
+        memcpy(&word, p, sizeof(word));
+        uint64_t below_space = (word - ones * 0x20) & ~word;
+        uint64_t del = word ^ (ones * 0x7f);
+        uint64_t is_del = (del - ones) & ~del;
+        uint64_t found = (below_space | is_del) & tops;
+        if (found == 0) {
+            p += sizeof(word);
+            continue;
+        }
+        p += __builtin_ctzll(found) / 8;
+        if (*p != '\t') return p;
+        p++;
     }
-    for (; i < n; i++) {
-        uint8_t c = (uint8_t)p[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) return false;
-    }
-    return true;
+}
+
+static bool text_is_clean(const char *p, size_t n)
+{
+    return n == 0 || control_find(p) >= p + n;
 }
 
 /* Bytes that the line being read may have, its end included, and what is wrong past them. */
@@ -430,11 +439,13 @@ static int target_take(struct mr_http_parser *parser, struct mr_str target, size
     if (target.n > MR_HTTP_URL_BYTES_MAX) {
         return fail(parser, MR_ETOO_LARGE, 414, "the URL is too long");
     }
+    uint8_t bad = 0;
     for (size_t i = 0; i < target.n; i++) {
         uint8_t c = (uint8_t)target.p[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') {
-            return fail(parser, MR_ESYNTAX, 400, "the URL has a byte that must be percent-encoded");
-        }
+        bad |= (uint8_t)((c <= 0x20) | (c >= 0x7f) | (c == '#'));
+    }
+    if (bad) {
+        return fail(parser, MR_ESYNTAX, 400, "the URL has a byte that must be percent-encoded");
     }
     size_t path_at = 0;
     if (target.p[0] != '/' && parser->method != MR_HTTP_OTHER) {
@@ -519,6 +530,10 @@ static int content_length_take(struct mr_http_parser *parser, struct mr_str valu
 static void connection_take(struct mr_http_parser *parser, struct mr_str value)
 {
     struct mr_str part;
+    if (value.n == 10 && memcmp(value.p, "keep-alive", 10) == 0) { /* what nearly all say */
+        parser->says_keep_alive = true;
+        return;
+    }
     while (mr_str_split(&value, ',', &part)) {
         part = mr_str_trim(part);
         if (mr_str_equal_nocase(part, MR_STR("close"))) parser->says_close = true;
@@ -526,29 +541,42 @@ static void connection_take(struct mr_http_parser *parser, struct mr_str value)
     }
 }
 
+/* Compares without regard to case. `lower` is a literal of lower-case letters, digits and dashes:
+ * setting the bit that makes the case leaves digits and dashes as they are, and makes none of them
+ * or of the letters out of anything else that a name or value may hold. */
+#define TEXT_IS(text, lower)                                                                       \
+    ((text).n == sizeof(lower) - 1 && text_is((text).p, (lower), sizeof(lower) - 1))
+static inline bool text_is(const char *p, const char *lower, size_t n)
+{
+    uint8_t difference = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference |= (uint8_t)(((uint8_t)p[i] | 0x20u) ^ (uint8_t)lower[i]);
+    }
+    return difference == 0;
+}
+
 /* What a header means for the framing of this message and the life of the connection. */
-static int header_apply(struct mr_http_parser *parser, struct mr_str name, struct mr_str value)
+static inline int header_apply(struct mr_http_parser *parser, struct mr_str name,
+                               struct mr_str value)
 {
     switch (name.n) {
     case 4:
-        if (!mr_str_equal_nocase(name, MR_STR("host"))) return 0;
+        if (!TEXT_IS(name, "host")) return 0;
         if (parser->has_host) return fail(parser, MR_ESYNTAX, 400, "two Host headers");
         parser->has_host = true;
         return 0;
     case 6:
-        if (!mr_str_equal_nocase(name, MR_STR("expect"))) return 0;
-        parser->expects_continue = mr_str_equal_nocase(value, MR_STR("100-continue"));
+        if (TEXT_IS(name, "expect")) parser->expects_continue = TEXT_IS(value, "100-continue");
         return 0;
     case 10:
-        if (mr_str_equal_nocase(name, MR_STR("connection"))) connection_take(parser, value);
+        if (TEXT_IS(name, "connection")) connection_take(parser, value);
         return 0;
     case 14:
-        if (!mr_str_equal_nocase(name, MR_STR("content-length"))) return 0;
-        return content_length_take(parser, value);
+        return TEXT_IS(name, "content-length") ? content_length_take(parser, value) : 0;
     case 17:
-        if (!mr_str_equal_nocase(name, MR_STR("transfer-encoding"))) return 0;
+        if (!TEXT_IS(name, "transfer-encoding")) return 0;
         if (parser->chunked) return fail(parser, MR_ESYNTAX, 400, "two Transfer-Encoding headers");
-        if (!mr_str_equal_nocase(value, MR_STR("chunked"))) {
+        if (!TEXT_IS(value, "chunked")) {
             return fail(parser, MR_ESYNTAX, 501, "the only Transfer-Encoding here is chunked");
         }
         parser->chunked = true;
@@ -558,32 +586,39 @@ static int header_apply(struct mr_http_parser *parser, struct mr_str name, struc
     }
 }
 
-/* Cuts a header line in two and checks both parts. */
+/* The parts of the header line at p, and its length with the line end. 0 when it is not whole or
+ * not good; the zeroes after the buffer's end stop every loop. */
+static inline size_t header_scan(const char *p, struct mr_str *ret_name, struct mr_str *ret_value)
+{
+    const char *name = p;
+    while (token_table[(uint8_t)*p]) {
+        p++;
+    }
+    if (*p != ':' || p == name) return 0;
+    size_t name_n = (size_t)(p - name);
+    do {
+        p++;
+    } while (*p == ' ' || *p == '\t');
+    const char *value = p;
+    p = control_find(p);
+    if (p[0] != '\r' || p[1] != '\n') return 0;
+    const char *end = p;
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
+        end--;
+    }
+    *ret_name = (struct mr_str){name, name_n};
+    *ret_value = (struct mr_str){value, (size_t)(end - value)};
+    return (size_t)(p + 2 - name);
+}
+
+/* The parts of a line that line_take has found. */
 static int header_split(struct mr_http_parser *parser, struct mr_str line, struct mr_str *ret_name,
                         struct mr_str *ret_value)
 {
-    size_t name_n = 0;
-    while (name_n < line.n && token_table[(uint8_t)line.p[name_n]]) {
-        name_n++;
-    }
-    if (name_n == 0 || name_n == line.n || line.p[name_n] != ':') {
-        return fail(parser, MR_ESYNTAX, 400,
-                    "a header line must be a name, a colon without space before it, and a value");
-    }
-    const char *p = line.p + name_n + 1;
-    const char *end = line.p + line.n;
-    while (p < end && (*p == ' ' || *p == '\t')) {
-        p++;
-    }
-    while (end > p && (end[-1] == ' ' || end[-1] == '\t')) {
-        end--;
-    }
-    if (!text_is_clean(p, (size_t)(end - p))) {
-        return fail(parser, MR_ESYNTAX, 400, "a header value has a control character");
-    }
-    *ret_name = (struct mr_str){line.p, name_n};
-    *ret_value = (struct mr_str){p, (size_t)(end - p)};
-    return 0;
+    if (header_scan(line.p, ret_name, ret_value) == line.n + 2) return 0;
+    return fail(parser, MR_ESYNTAX, 400,
+                "a header line must be a name, a colon without space before it, and a value "
+                "without control characters");
 }
 
 /* The empty line after the headers: what follows? */
@@ -607,25 +642,41 @@ static int head_end(struct mr_http_parser *parser)
     return 0;
 }
 
+static inline int header_take(struct mr_http_parser *parser, struct mr_str name,
+                              struct mr_str value)
+{
+    if (parser->header_count == MR_HTTP_HEADERS_MAX) {
+        return fail(parser, MR_ETOO_LARGE, 431, "too many headers");
+    }
+    int error = headers_reserve(parser);
+    if (error != 0) return error;
+    parser->headers[parser->header_count++] = (struct mr_http_header){name, value};
+    return header_apply(parser, name, value);
+}
+
 static int header_line_take(struct mr_http_parser *parser, struct mr_str line)
 {
     if (line.n == 0) return head_end(parser);
     struct mr_str name, value;
     int error = header_split(parser, line, &name, &value);
-    if (error != 0) return error;
-    if (parser->header_count == MR_HTTP_HEADERS_MAX) {
-        return fail(parser, MR_ETOO_LARGE, 431, "too many headers");
+    return error != 0 ? error : header_take(parser, name, value);
+}
+
+/* Takes header lines that are whole and good in one pass each, without looking for their ends
+ * first. 0 when the next one is not; line_take finds out why, which keeps invariant 2. */
+static int headers_take(struct mr_http_parser *parser)
+{
+    size_t limit = parser->start + MR_HTTP_HEAD_BYTES_MAX;
+    while (parser->scan == parser->line) {
+        struct mr_str name, value;
+        size_t line_n = header_scan(parser->p + parser->line, &name, &value);
+        if (line_n == 0 || line_n > limit - parser->line) return 0;
+        parser->line += line_n;
+        parser->scan = parser->line;
+        int error = header_take(parser, name, value);
+        if (error != 0) return error;
     }
-    error = headers_reserve(parser);
-    if (error != 0) return error;
-    const char *base = parser->p + parser->start;
-    parser->at[parser->header_count++] = (struct header_at){
-        .name_at = (uint32_t)(name.p - base),
-        .name_n = (uint32_t)name.n,
-        .value_at = (uint32_t)(value.p - base),
-        .value_n = (uint32_t)value.n,
-    };
-    return header_apply(parser, name, value);
+    return 0;
 }
 
 /* --- chunks (RFC 9112 7.1) ----------------------------------------------------------------- */
@@ -727,8 +778,9 @@ static void chunk_gap_close(struct mr_http_parser *parser)
 
 static int line_step(struct mr_http_parser *parser)
 {
-    struct mr_str line;
-    int r = line_take(parser, &line);
+    struct mr_str line = {NULL, 0};
+    int r = parser->state == READ_HEADERS ? headers_take(parser) : 0;
+    if (r == 0) r = line_take(parser, &line);
     if (r != 1) return r;
     switch (parser->state) {
     case READ_START:

@@ -82,6 +82,7 @@ static const struct mr_str message_keys[] = {
 #define TOKENS_MAX INT32_MAX
 /* Doubles hold every integer up to here. */
 #define EXACT_DOUBLE_MAX 9007199254740992.0
+#define NO_MESSAGE       SIZE_MAX
 /* What of a value of the caller is repeated in a complaint. */
 #define QUOTED_BYTES_MAX 64u
 
@@ -100,7 +101,7 @@ static int stream_take(struct parse *parse, struct mr_chat *chat);
 static int unsupported_refuse(struct parse *parse);
 static int body_read(struct parse *parse, struct mr_str body, yyjson_val **ret_root);
 static int keys_take(struct parse *parse, yyjson_val *object, const struct mr_str *keys,
-                     size_t key_count, yyjson_val **values, const char *where);
+                     size_t key_count, yyjson_val **values, size_t message_index);
 
 int mr_openai_chat_parse(struct mr_str body, struct mr_arena *arena, struct mr_chat *ret_chat,
                          struct mr_problem *ret_problem)
@@ -109,7 +110,8 @@ int mr_openai_chat_parse(struct mr_str body, struct mr_arena *arena, struct mr_c
     struct mr_chat chat = {.sampling = {.temperature = 1.0f, .top_p = 1.0f}};
     yyjson_val *root = NULL;
     int error = body_read(&parse, body, &root);
-    if (error == 0) error = keys_take(&parse, root, chat_keys, CHAT_KEY_COUNT, parse.values, "");
+    if (error == 0)
+        error = keys_take(&parse, root, chat_keys, CHAT_KEY_COUNT, parse.values, NO_MESSAGE);
     if (error == 0) error = model_take(&parse, &chat);
     if (error == 0) error = messages_take(&parse, &chat);
     if (error == 0) error = sampling_take(&parse, &chat.sampling);
@@ -146,6 +148,20 @@ __attribute__((format(printf, 5, 6))) static int complain(struct parse *parse, i
     return error;
 }
 
+/* The name of a message's member, made only when there is something to complain about. */
+struct param {
+    char text[96];
+};
+
+static struct param param_of(size_t index, const char *member)
+{
+    struct param param;
+    /* Both numbers are below the count of messages or parts: it fits. */
+    (void)snprintf(param.text, sizeof(param.text), "messages[%zu]%s%s", index,
+                   member[0] != '\0' && member[0] != '.' && member[0] != '[' ? "." : "", member);
+    return param;
+}
+
 static const char *type_name(yyjson_val *value)
 {
     switch (yyjson_get_type(value)) {
@@ -170,6 +186,12 @@ static int type_complain(struct parse *parse, const char *param, const char *exp
     return complain(parse, MR_EINVALID, param, "invalid_type",
                     "Invalid type for '%s': expected %s, but got %s instead.", param, expected,
                     type_name(value));
+}
+
+static int missing_complain(struct parse *parse, const char *param)
+{
+    return complain(parse, MR_EINVALID, param, "missing_required_parameter",
+                    "Missing required parameter: '%s'.", param);
 }
 
 static int memory_complain(struct parse *parse)
@@ -261,22 +283,24 @@ static int body_read(struct parse *parse, struct mr_str body, yyjson_val **ret_r
 /* Files the values of the known keys away. Two values for one key are a way to say one thing to
  * one reader and another to the next: refused. */
 static int keys_take(struct parse *parse, yyjson_val *object, const struct mr_str *keys,
-                     size_t key_count, yyjson_val **values, const char *where)
+                     size_t key_count, yyjson_val **values, size_t message_index)
 {
     yyjson_obj_iter iter = yyjson_obj_iter_with(object);
     yyjson_val *key;
     while ((key = yyjson_obj_iter_next(&iter)) != NULL) {
         struct mr_str name = str_from(key);
         size_t i = 0;
-        while (i < key_count && (keys[i].n != name.n || memcmp(keys[i].p, name.p, name.n) != 0)) {
+        while (i < key_count && (keys[i].n != name.n || keys[i].p[0] != name.p[0] ||
+                                 memcmp(keys[i].p, name.p, name.n) != 0)) {
             i++;
         }
         if (i == key_count) continue;
         if (values[i] != NULL) {
-            char param[64];
-            (void)snprintf(param, sizeof(param), "%s%s", where, keys[i].p); /* fits */
-            return complain(parse, MR_EINVALID, param, "invalid_value",
-                            "The key '%s' appears twice.", param);
+            struct param param = {.text = ""};
+            (void)snprintf(param.text, sizeof(param.text), "%s", keys[i].p); /* fits */
+            if (message_index != NO_MESSAGE) param = param_of(message_index, keys[i].p);
+            return complain(parse, MR_EINVALID, param.text, "invalid_value",
+                            "The key '%s' appears twice.", param.text);
         }
         values[i] = yyjson_obj_iter_get_val(key);
     }
@@ -349,8 +373,7 @@ static int role_take(struct parse *parse, yyjson_val *value, size_t index, enum 
         {{"system", 6}, MR_ROLE_SYSTEM}, {{"developer", 9}, MR_ROLE_SYSTEM},
         {{"tool", 4}, MR_ROLE_TOOL},     {{"function", 8}, MR_ROLE_TOOL},
     };
-    char param[64];
-    if (is_given(value) && yyjson_is_str(value)) {
+    if (yyjson_is_str(value)) {
         struct mr_str name = str_from(value);
         for (size_t i = 0; i < MR_COUNT_OF(roles); i++) {
             if (!mr_str_equal(name, roles[i].name)) continue;
@@ -358,52 +381,49 @@ static int role_take(struct parse *parse, yyjson_val *value, size_t index, enum 
             return 0;
         }
     }
-    (void)snprintf(param, sizeof(param), "messages[%zu].role", index); /* fits */
-    if (!is_given(value)) {
-        return complain(parse, MR_EINVALID, param, "missing_required_parameter",
-                        "Missing required parameter: '%s'.", param);
-    }
-    if (!yyjson_is_str(value)) return type_complain(parse, param, "a string", value);
+    struct param param = param_of(index, ".role");
+    if (!is_given(value)) return missing_complain(parse, param.text);
+    if (!yyjson_is_str(value)) return type_complain(parse, param.text, "a string", value);
     struct mr_str name = quoted(value);
-    return complain(parse, MR_EINVALID, param, "invalid_value",
+    return complain(parse, MR_EINVALID, param.text, "invalid_value",
                     "Invalid value: '%.*s'. Supported values are: 'developer', 'system', 'user', "
                     "'assistant', 'tool' and 'function'.",
                     MR_STR_ARG(name));
+}
+
+static struct param param_of_part(size_t index, size_t part_index, const char *member)
+{
+    struct param param;
+    (void)snprintf(param.text, sizeof(param.text), "messages[%zu].content[%zu]%s", index,
+                   part_index, member); /* fits */
+    return param;
 }
 
 /* One element of a content array to its text. */
 static int part_take(struct parse *parse, yyjson_val *part, size_t index, size_t part_index,
                      struct mr_str *ret_text)
 {
-    char param[96];
-    (void)snprintf(param, sizeof(param), "messages[%zu].content[%zu]", index, part_index);
-    if (!yyjson_is_obj(part)) return type_complain(parse, param, "an object", part);
+    struct param param;
+    if (!yyjson_is_obj(part)) {
+        param = param_of_part(index, part_index, "");
+        return type_complain(parse, param.text, "an object", part);
+    }
     yyjson_val *type = yyjson_obj_get(part, "type");
-    yyjson_val *text = NULL;
-    const char *text_key = "text";
-    if (yyjson_equals_str(type, "text")) {
-        text = yyjson_obj_get(part, "text");
-    } else if (yyjson_equals_str(type, "refusal")) {
-        text_key = "refusal";
-        text = yyjson_obj_get(part, "refusal");
-    } else {
-        (void)snprintf(param, sizeof(param), "messages[%zu].content[%zu].type", index, part_index);
-        if (!is_given(type)) {
-            return complain(parse, MR_EINVALID, param, "missing_required_parameter",
-                            "Missing required parameter: '%s'.", param);
-        }
-        if (!yyjson_is_str(type)) return type_complain(parse, param, "a string", type);
+    bool is_refusal = yyjson_equals_str(type, "refusal");
+    if (!is_refusal && !yyjson_equals_str(type, "text")) {
+        param = param_of_part(index, part_index, ".type");
+        if (!is_given(type)) return missing_complain(parse, param.text);
+        if (!yyjson_is_str(type)) return type_complain(parse, param.text, "a string", type);
         struct mr_str name = quoted(type);
-        return complain(parse, MR_EINVALID, param, "unsupported_value",
+        return complain(parse, MR_EINVALID, param.text, "unsupported_value",
                         "Content of type '%.*s' is not supported here; only 'text' is.",
                         MR_STR_ARG(name));
     }
+    yyjson_val *text = yyjson_obj_get(part, is_refusal ? "refusal" : "text");
     if (!yyjson_is_str(text)) {
-        (void)snprintf(param, sizeof(param), "messages[%zu].content[%zu].%s", index, part_index,
-                       text_key);
-        if (is_given(text)) return type_complain(parse, param, "a string", text);
-        return complain(parse, MR_EINVALID, param, "missing_required_parameter",
-                        "Missing required parameter: '%s'.", param);
+        param = param_of_part(index, part_index, is_refusal ? ".refusal" : ".text");
+        if (!is_given(text)) return missing_complain(parse, param.text);
+        return type_complain(parse, param.text, "a string", text);
     }
     *ret_text = str_from(text);
     return 0;
@@ -465,16 +485,15 @@ static int calls_take(struct parse *parse, yyjson_val *calls, struct mr_str *con
 static int message_take(struct parse *parse, yyjson_val *value, size_t index,
                         struct mr_message *message)
 {
-    char param[64];
     yyjson_val *values[MESSAGE_KEY_COUNT] = {NULL};
-    (void)snprintf(param, sizeof(param), "messages[%zu]", index); /* fits */
-    if (!yyjson_is_obj(value)) return type_complain(parse, param, "an object", value);
-    (void)snprintf(param, sizeof(param), "messages[%zu].", index);
-    int error = keys_take(parse, value, message_keys, MESSAGE_KEY_COUNT, values, param);
+    if (!yyjson_is_obj(value)) {
+        struct param param = param_of(index, "");
+        return type_complain(parse, param.text, "an object", value);
+    }
+    int error = keys_take(parse, value, message_keys, MESSAGE_KEY_COUNT, values, index);
     if (error == 0) error = role_take(parse, values[MESSAGE_ROLE], index, &message->role);
     if (error != 0) return error;
 
-    (void)snprintf(param, sizeof(param), "messages[%zu].content", index);
     yyjson_val *content = values[MESSAGE_CONTENT];
     message->content = MR_STR("");
     if (yyjson_is_str(content)) {
@@ -482,11 +501,13 @@ static int message_take(struct parse *parse, yyjson_val *value, size_t index,
     } else if (yyjson_is_arr(content)) {
         error = parts_take(parse, content, index, &message->content);
     } else if (is_given(content)) {
-        return type_complain(parse, param, "a string or an array of parts", content);
+        struct param param = param_of(index, ".content");
+        return type_complain(parse, param.text, "a string or an array of parts", content);
     } else if (message->role != MR_ROLE_ASSISTANT) {
-        return complain(parse, MR_EINVALID, param, "missing_required_parameter",
+        struct param param = param_of(index, ".content");
+        return complain(parse, MR_EINVALID, param.text, "missing_required_parameter",
                         "Missing required parameter: '%s'; only an assistant's may be null.",
-                        param);
+                        param.text);
     } else if (yyjson_is_str(values[MESSAGE_REFUSAL])) {
         message->content = str_from(values[MESSAGE_REFUSAL]);
     }
@@ -503,10 +524,7 @@ static int message_take(struct parse *parse, yyjson_val *value, size_t index,
 static int messages_take(struct parse *parse, struct mr_chat *chat)
 {
     yyjson_val *value = parse->values[CHAT_MESSAGES];
-    if (!is_given(value)) {
-        return complain(parse, MR_EINVALID, "messages", "missing_required_parameter",
-                        "Missing required parameter: 'messages'.");
-    }
+    if (!is_given(value)) return missing_complain(parse, "messages");
     if (!yyjson_is_arr(value)) return type_complain(parse, "messages", "an array", value);
     size_t count = yyjson_arr_size(value);
     if (count == 0) {

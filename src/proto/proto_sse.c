@@ -16,13 +16,14 @@
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-/* Bytes before the first CR or LF. */
+/* Bytes before the first CR or LF. Two searches of the C library's are faster than one of ours. */
 static size_t line_length(struct mr_str s)
 {
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '\n' || s.p[i] == '\r') return i;
-    }
-    return s.n;
+    if (s.n == 0) return 0;
+    const char *lf = memchr(s.p, '\n', s.n);
+    size_t n = lf == NULL ? s.n : (size_t)(lf - s.p);
+    const char *cr = n == 0 ? NULL : memchr(s.p, '\r', n);
+    return cr == NULL ? n : (size_t)(cr - s.p);
 }
 
 /* Each line of `text` with `prefix` before it. CR LF, CR and LF all end a line. */
