@@ -92,7 +92,7 @@ enum mr_node_state {
     X(NO_SUCH_NODE, "no_such_node")   /* no node of the fleet is that large. a: largest, b: need */\
     X(QUOTA, "quota")                 /* a: in use, b: limit, c: asked for */                      \
     X(TENANT_JOBS, "tenant_jobs")     /* a: running, b: limit */                                   \
-    X(MAKING_ROOM, "making_room")     /* others were asked to go; a: leases still to end */        \
+    X(MAKING_ROOM, "making_room")     /* others were asked to go; a: places they hold */         \
     X(STOPPING, "stopping")           /* its own last run still ends; a: leases */                 \
     X(BACKOFF, "backoff")             /* restarts after a failure at time a */                     \
     X(NOT_YET, "not_yet")             /* its begin time is a */                                    \

@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct core_free_state) == 48, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 104, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
 _Static_assert(sizeof(struct core_workload) == 328, "no padding");
-_Static_assert(sizeof(struct core_lease) == 144, "no padding");
+_Static_assert(sizeof(struct core_lease) == 136, "no padding");
 _Static_assert(sizeof(struct core_class) == 80, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_plan) == 16, "no padding");
@@ -158,7 +158,6 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     core->lease_next = 1;
     core->entry_next = 1;
     core->order_next = 1;
-    core->claim_next = 1;
     bool fits = core_layout(limits, core->tables, &need);
     MR_ASSERT(fits);
     core_fleet_init(core);

@@ -266,6 +266,11 @@ static void node_refresh(struct mr_core *core, uint32_t node)
         else if (free > part) part = free;
         if (free > 0) accel += (uint16_t)free;
     }
+    bool sound = core_node_sound(n);
+    if (sound == n->unsound) {
+        n->unsound = !sound;
+        core_node_sound_changed(core, node);
+    }
     n->whole = (uint8_t)whole;
     n->part = (uint16_t)part;
     if (n->state != MR_NODE_UP) {

@@ -81,7 +81,6 @@ void core_gang_claim_ready(struct mr_core *core, uint32_t workload)
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_CLAIMING && w->claim_wait == 0);
     MR_INVARIANT(1, w->claimed == w->lease_count && w->claimed > 0);
-    w->claim = 0;
     uint32_t tasks = 0;
     uint8_t type = 0;
     for (uint32_t i = w->lease_first; i != 0; i = core_lease(core, i)->of_next) {

@@ -86,7 +86,8 @@ struct core_node {
     uint16_t part; /* largest free part of a device that is in use */
     uint8_t state, accel_type, accel_count;
     uint8_t whole; /* devices wholly free */
-    uint8_t pad[2];
+    uint8_t unsound; /* more is held than it has: claims on it wait */
+    uint8_t pad;
     uint32_t pad2;
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
@@ -172,7 +173,7 @@ struct core_workload {
     uint32_t ticket;
     uint32_t id_prev, id_next, id_hash_next, key_hash_next;
     uint32_t lease_first, lease_last, lease_count; /* claimed ones too */
-    uint32_t claim, claim_wait, claimed;           /* serial of its claim; leases to end; own */
+    uint32_t claimed, claim_wait; /* its claims; those on nodes that others still leave */
     uint32_t timer_at, line_first, told; /* told: service's size as last emitted */
     uint32_t victim_prev, victim_next, victim_list; /* victim_list: 1 + priority * types + type */
     int32_t exit_code;
@@ -180,6 +181,7 @@ struct core_workload {
     uint8_t exit, counted_running, counted_pending, accel_type;
     uint8_t clean; /* no lease of this run has ended otherwise than with code 0 */
     uint8_t pad[3];
+    uint32_t pad2;
 };
 
 struct core_lease {
@@ -188,7 +190,6 @@ struct core_lease {
     uint32_t workload, node, run, tasks, rank_first, world_size, node_rank, node_count;
     uint32_t hash_next, of_prev, of_next, node_prev, node_next, cut_prev, cut_next;
     uint32_t stop_prev, stop_next;
-    uint32_t claimant, claim; /* for whom its room is kept, when it ends */
     uint32_t meter;
     uint8_t state; /* enum mr_lease_state, or CORE_LEASE_CLAIM */
     uint8_t ready, accel_type, stop_checkpoint, stop_kill, in_cut, in_stop, pad;
@@ -204,8 +205,8 @@ struct core_class {
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
     uint32_t wait_tenant;
-    uint32_t victim_epoch; /* when making room for its head failed last */
-    uint32_t candidate;    /* stands in the step's candidates */
+    uint32_t candidate; /* stands in the step's candidates */
+    uint32_t pad;
 };
 #define CORE_WAIT_QUOTA 0xffffffffu
 
@@ -237,7 +238,6 @@ struct mr_core {
     struct mr_core_limits limits;
     uint64_t now_us, steps;
     uint64_t workload_next, lease_next, entry_next, order_next;
-    uint32_t claim_next, victim_epoch;
     struct core_table tables[CORE_TABLE_COUNT];
     /* fleet */
     uint32_t whole_root[MR_ACCEL_TYPES_MAX][CORE_WHOLE_GROUPS];
@@ -263,6 +263,8 @@ struct mr_core {
     uint32_t meter_first, meter_last;
     uint32_t pending, running, pad;
     /* money */
+    uint64_t charged_nusd; /* over all entries */
+    uint64_t saturated;    /* a sum reached its type's end: absurd prices or times */
     int64_t price[MR_SKU_COUNT - 1 + MR_ACCEL_TYPES_MAX];
     /* scratch, not state: from here on neither hashed nor saved */
     uint32_t plan_count, candidate_count;
@@ -421,7 +423,8 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
  * bookkeeping is the caller's. */
 void core_lease_end(struct mr_core *core, uint32_t lease);
 void core_claims_drop(struct mr_core *core, uint32_t workload);
-void core_lease_promise(struct mr_core *core, uint32_t lease, uint32_t claimant);
+/* The node of claims became free of others, or is not any more. */
+void core_node_sound_changed(struct mr_core *core, uint32_t node);
 void core_lease_started(struct mr_core *core, const struct mr_event_lease *event);
 void core_lease_ready(struct mr_core *core, const struct mr_event_lease *event);
 void core_lease_progress(struct mr_core *core, const struct mr_event_lease *event);

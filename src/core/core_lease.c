@@ -94,7 +94,7 @@ static void stop_leave(struct mr_core *core, uint32_t lease)
 /* --- from a plan --------------------------------------------------------------------------- */
 
 static uint32_t lease_make(struct mr_core *core, uint32_t workload, uint32_t node, uint32_t tasks,
-                           uint64_t devices, uint8_t type)
+                           uint64_t devices, uint8_t type, bool claim)
 {
     uint32_t lease = core_slot_take(core, CORE_LEASES);
     MR_ASSERT(lease != 0); /* the plan counted them */
@@ -108,6 +108,7 @@ static uint32_t lease_make(struct mr_core *core, uint32_t workload, uint32_t nod
     l->state = CORE_LEASE_CLAIM;
     link_in(core, lease);
     core_workload(core, workload)->claimed++;
+    if (claim && core_node(core, node)->unsound) core_workload(core, workload)->claim_wait++;
     return lease;
 }
 
@@ -138,7 +139,7 @@ void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tas
         for (uint32_t part = 0; part < parts; part++) {
             uint64_t own = service ? devices_cut(&w->shape, &devices) : devices;
             uint32_t here = service ? 1 : entry->tasks;
-            uint32_t lease = lease_make(core, workload, entry->node, here, own, type);
+            uint32_t lease = lease_make(core, workload, entry->node, here, own, type, claim);
             struct core_lease *l = core_lease(core, lease);
             l->rank_first = service ? 0 : rank;
             l->world_size = service ? 1 : tasks;
@@ -180,8 +181,7 @@ void core_lease_start(struct mr_core *core, uint32_t lease)
     struct core_lease *l = core_lease(core, lease);
     struct core_workload *w = core_workload(core, l->workload);
     MR_INVARIANT(3, l->state == CORE_LEASE_CLAIM);
-    MR_INVARIANT(2, w->claim_wait == 0);
-    MR_ASSERT(w->claimed > 0);
+    MR_INVARIANT(2, w->claimed > 0 && w->claim_wait == 0);
     w->claimed--;
     if (core_is_service(w)) w->run++;
     l->run = w->run;
@@ -204,7 +204,7 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
     l->state = MR_LEASE_STOPPING;
     l->stop_kill = kill;
     l->stop_checkpoint = checkpoint;
-    if (l->claimant == 0 && !l->in_stop) stop_join(core, lease);
+    if (!l->in_stop) stop_join(core, lease);
     struct mr_effect effect = {.kind = MR_EFFECT_STOP,
                                .u.stop = {.lease = {l->id},
                                           .grace_us = kill ? 0 : w->grace_us,
@@ -214,27 +214,28 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
 
 /* --- ends ---------------------------------------------------------------------------------- */
 
-static void claimant_tell(struct mr_core *core, uint32_t claimant, uint32_t claim)
+static void claim_wait_change(struct mr_core *core, uint32_t workload, bool more)
 {
-    if (claimant == 0) return;
-    struct core_workload *c = core_workload(core, claimant);
-    if (c->claim != claim || c->claim == 0) return; /* it gave its claim up */
-    MR_INVARIANT(2, c->claim_wait > 0);
-    c->claim_wait--;
+    struct core_workload *w = core_workload(core, workload);
+    if (more) {
+        w->claim_wait++;
+        return;
+    }
+    MR_INVARIANT(2, w->claim_wait > 0);
+    w->claim_wait--;
     /* The start follows when this event has been dealt with in full. */
-    if (c->claim_wait == 0) core_timer_set(core, claimant, core->now_us);
+    if (w->claim_wait == 0 && w->phase != CORE_ENDING) {
+        core_timer_set(core, workload, core->now_us);
+    }
 }
 
-void core_lease_promise(struct mr_core *core, uint32_t lease, uint32_t claimant)
+void core_node_sound_changed(struct mr_core *core, uint32_t node)
 {
-    struct core_lease *l = core_lease(core, lease);
-    struct core_workload *c = core_workload(core, claimant);
-    MR_ASSERT(c->claim != 0 && l->state != CORE_LEASE_CLAIM);
-    MR_ASSERT(l->claimant == 0 || core_workload(core, l->claimant)->claim != l->claim);
-    stop_leave(core, lease);
-    l->claimant = claimant;
-    l->claim = c->claim;
-    c->claim_wait++;
+    const struct core_node *n = core_node(core, node);
+    for (uint32_t i = n->lease_first; i != 0; i = core_lease(core, i)->node_next) {
+        const struct core_lease *l = core_lease(core, i);
+        if (l->state == CORE_LEASE_CLAIM) claim_wait_change(core, l->workload, n->unsound);
+    }
 }
 
 void core_lease_end(struct mr_core *core, uint32_t lease)
@@ -247,6 +248,8 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
     if (l->state == CORE_LEASE_CLAIM) {
         MR_ASSERT(w->claimed > 0);
         w->claimed--;
+        if (core_node(core, l->node)->unsound) w->claim_wait--;
+        l->state = MR_LEASE_STOPPING; /* it counts as a claim no more */
     } else {
         core_meter_end(core, lease);
     }
@@ -256,10 +259,8 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
     }
     core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
     core_quota_give(core, w->tenant, &w->shape, l->tasks);
-    uint32_t claimant = l->claimant, claim = l->claim;
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
-    claimant_tell(core, claimant, claim);
 }
 
 void core_claims_drop(struct mr_core *core, uint32_t workload)
@@ -271,9 +272,7 @@ void core_claims_drop(struct mr_core *core, uint32_t workload)
         if (core_lease(core, lease)->state == CORE_LEASE_CLAIM) core_lease_end(core, lease);
         lease = next;
     }
-    MR_ASSERT(w->claimed == 0);
-    w->claim = 0;
-    w->claim_wait = 0;
+    MR_ASSERT(w->claimed == 0 && w->claim_wait == 0);
 }
 
 /* --- events -------------------------------------------------------------------------------- */
@@ -316,11 +315,12 @@ void core_lease_progress(struct mr_core *core, const struct mr_event_lease *even
     w->saved_us = core->now_us;
 }
 
-static void lease_gone(struct mr_core *core, uint32_t lease, enum mr_exit_kind exit, int32_t code)
+static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum mr_exit_kind exit,
+                       int32_t code)
 {
     const struct core_lease *l = core_lease(core, lease);
     uint32_t workload = l->workload;
-    bool was_ready = l->ready, wanted = l->state == MR_LEASE_STOPPING;
+    bool was_ready = l->ready;
     core_trace(core, "lease %llu of workload %llu ended: %s %d", (unsigned long long)l->id,
                (unsigned long long)core_workload(core, workload)->id,
                exit == MR_EXIT_CODE     ? "code"
@@ -346,7 +346,7 @@ void core_lease_exited(struct mr_core *core, const struct mr_event_lease *event)
     /* An exit between START and STARTED of a lease that was asked to stop. */
     if (l->state == MR_LEASE_STOPPING && l->started_us == 0) return;
 #endif
-    lease_gone(core, lease, event->exit, event->code);
+    lease_gone(core, lease, l->state == MR_LEASE_STOPPING, event->exit, event->code);
 }
 
 void core_node_lost(struct mr_core *core, uint32_t node)
@@ -360,8 +360,9 @@ void core_node_lost(struct mr_core *core, uint32_t node)
             continue;
         }
         /* Should the node come back with it, it must not run on. */
+        bool wanted = l->state == MR_LEASE_STOPPING;
         core_lease_stop(core, lease, true, false);
-        lease_gone(core, lease, MR_EXIT_LOST, 0);
+        lease_gone(core, lease, wanted, MR_EXIT_LOST, 0);
     }
     MR_ASSERT(n->lease_count == 0);
     MR_ASSERT(core_node_sound(n));

@@ -66,8 +66,8 @@ int64_t core_charge(uint64_t quantity, int64_t price, uint64_t divisor, uint64_t
 
 /* --- lines --------------------------------------------------------------------------------- */
 
-static void line_add(struct core_line *line, uint64_t quantity, int64_t charge, uint64_t from_us,
-                     uint64_t to_us)
+static void line_add(struct mr_core *core, struct core_line *line, uint64_t quantity,
+                     int64_t charge, uint64_t from_us, uint64_t to_us)
 {
     if (line->quantity == 0 && line->charge_nusd == 0) line->from_us = from_us;
     line->from_us = MR_MIN(line->from_us, from_us);
@@ -75,6 +75,7 @@ static void line_add(struct core_line *line, uint64_t quantity, int64_t charge, 
     if (!mr_add_u64(line->quantity, quantity, &line->quantity)) line->quantity = UINT64_MAX;
     if (!mr_add_i64(line->charge_nusd, charge, &line->charge_nusd)) {
         line->charge_nusd = INT64_MAX;
+        core->saturated = 1;
     }
 }
 
@@ -134,7 +135,7 @@ void core_lines_fold(struct mr_core *core, uint32_t workload)
         *link = line->hash_next;
         struct core_line *into = line_of(core, line->tenant, 0, (enum mr_sku)line->sku,
                                          line->accel_type);
-        line_add(into, line->quantity, line->charge_nusd, line->from_us, line->to_us);
+        line_add(core, into, line->quantity, line->charge_nusd, line->from_us, line->to_us);
         core_slot_give(core, CORE_LINES, slot);
     }
 }
@@ -145,10 +146,11 @@ static void ledger_put(struct mr_core *core, struct mr_effect_ledger *entry, uin
     entry->price_nusd = core_price(core, entry->sku, entry->accel_type);
     entry->charge_nusd =
         core_charge(entry->quantity, entry->price_nusd, core_sku_divisor(entry->sku), rest);
+    core->charged_nusd += (uint64_t)entry->charge_nusd;
     uint32_t workload = core_workload_find(core, entry->workload.v);
     struct core_line *line =
         line_of(core, entry->tenant.v, workload, entry->sku, entry->accel_type);
-    line_add(line, entry->quantity, entry->charge_nusd, entry->from_us, entry->to_us);
+    line_add(core, line, entry->quantity, entry->charge_nusd, entry->from_us, entry->to_us);
     struct mr_effect effect = {.kind = MR_EFFECT_LEDGER, .u.ledger = *entry};
     core_emit(core, &effect);
 }

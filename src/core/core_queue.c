@@ -157,7 +157,6 @@ bool core_class_join(struct mr_core *core, uint32_t workload)
     members_insert(core, c, workload);
     w->class_of = class_of;
     if (c->head == workload) {
-        c->victim_epoch = 0;
         core_candidate_add(core, class_of);
     }
     return true;
@@ -184,7 +183,6 @@ void core_class_leave(struct mr_core *core, uint32_t workload)
         return;
     }
     if (was_head) {
-        c->victim_epoch = 0;
         core_candidate_add(core, class_of);
     }
 }

@@ -62,7 +62,7 @@ int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_
         break;
     case CORE_ACTIVE:
         if (!core_is_service(w) || w->tasks >= w->target) break;
-        if (w->claim != 0) {
+        if (w->claimed > 0) {
             *ret = (struct mr_reason){.code = MR_REASON_MAKING_ROOM, .a = w->claim_wait};
         } else if (w->class_of != 0) {
             waiting_why(core, workload, ret);
@@ -181,8 +181,8 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
     switch (reason->code) {
     case MR_REASON_MAKING_ROOM:
         mr_buf_put_str(buf, MR_STR("Room is being made for it: "));
-        number_put(buf, reason->a, " lease was asked to stop", " leases were asked to stop");
-        mr_buf_put_str(buf, MR_STR(" and it starts when that is done."));
+        number_put(buf, reason->a, " of its places is", " of its places are");
+        mr_buf_put_str(buf, MR_STR(" still held by work that was asked to stop."));
         break;
     case MR_REASON_STOPPING:
         mr_buf_put_str(buf, MR_STR("Its last run still ends: "));

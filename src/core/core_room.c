@@ -1,16 +1,352 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Placeholder until its commit. */
+/* Making room: who shrinks or goes so that work of a higher class, or a service under load, starts.
+ *
+ * What may go is given back to the fleet for a moment, cheapest first, until a plan for the
+ * claimant comes off. The plan becomes a claim; then everything is taken again: who fits beside
+ * the claim is spared (dearest first), an elastic gang that does not gets a claim of its own for a
+ * smaller run, the rest is asked to stop. Nodes then hold more than they have until that is done,
+ * and claims on them wait; nobody else can take the room meanwhile.
+ *
+ * Cost of a victim: device-microseconds since its last checkpoint. Gangs that can shrink come
+ * before those that must go.
+ *
+ * Owns:       the lists of possible victims.
+ * Invariants: (1) nobody is asked to stop unless the claimant's plan came off;
+ *             (2) a gang that is only shrunk keeps a claim for at least its tasks_min;
+ *             (3) the fleet is as before when no room can be made.
+ * Never:      I/O, clock, allocation, recursion.
+ * Cost:       O(leases of at most CORE_VICTIMS victims * log nodes), a handful of plans.
+ * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_room.c
+ */
 #include "core_int.h"
+
+struct unit {
+    uint64_t cost;
+    uint32_t workload;
+    uint32_t lease; /* one replica of a service; 0: the whole gang */
+    bool shrink;    /* has a smaller size */
+    bool stop;      /* may be stopped whole */
+    bool needed;    /* its room is part of the claim */
+};
+
+struct room {
+    struct unit units[CORE_VICTIMS];
+    uint32_t count, given;
+    uint32_t stopping[CORE_STOPPING_LOOKED];
+    uint32_t stopping_count;
+};
+
+/* --- lists of possible victims ----------------------------------------------------------------- */
+
+void core_victim_join(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    bool elastic = !core_is_service(w) && w->tasks_max > w->tasks_min;
+    if (w->victim_list != 0 || !(w->preemptible || elastic)) return;
+    w->victim_list = 1 + w->priority * MR_ACCEL_TYPES_MAX + w->accel_type;
+    uint32_t *head = &core->victim_first[w->victim_list - 1];
+    w->victim_prev = 0;
+    w->victim_next = *head;
+    if (*head != 0) core_workload(core, *head)->victim_prev = workload;
+    *head = workload;
+}
+
+void core_victim_leave(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    if (w->victim_list == 0) return;
+    if (w->victim_prev != 0) core_workload(core, w->victim_prev)->victim_next = w->victim_next;
+    else core->victim_first[w->victim_list - 1] = w->victim_next;
+    if (w->victim_next != 0) core_workload(core, w->victim_next)->victim_prev = w->victim_prev;
+    w->victim_list = 0;
+    w->victim_prev = 0;
+    w->victim_next = 0;
+}
+
+/* --- choosing candidates ------------------------------------------------------------------- */
+
+static bool unit_before(const struct unit *a, const struct unit *b)
+{
+    if (a->shrink != b->shrink) return a->shrink;
+    if (a->cost != b->cost) return a->cost < b->cost;
+    return a->workload != b->workload ? a->workload > b->workload : a->lease > b->lease;
+}
+
+static void unit_add(struct room *room, const struct unit *unit)
+{
+    if (room->count == CORE_VICTIMS) return;
+    uint32_t at = room->count++;
+    for (; at > 0 && unit_before(unit, &room->units[at - 1]); at--) {
+        room->units[at] = room->units[at - 1];
+    }
+    room->units[at] = *unit;
+}
+
+static uint64_t cost_of(const struct mr_core *core, const struct core_workload *w, uint32_t tasks)
+{
+    uint64_t each = w->shape.accel_milli != 0 ? w->shape.accel_milli : w->shape.cpu_milli / 16;
+    uint64_t lost_us = core_is_service(w) ? 1000000 : core->now_us - w->saved_us;
+    uint64_t cost;
+    if (!mr_mul_u64(each * tasks + 1, lost_us, &cost)) cost = UINT64_MAX;
+    return cost;
+}
+
+static void candidate_units(const struct mr_core *core, struct room *room, uint32_t victim,
+                            const struct core_workload *claimant)
+{
+    const struct core_workload *v = core_workload(core, victim);
+    bool lower = v->priority > claimant->priority;
+    bool stop = lower && v->preemptible;
+    if (core_is_service(v)) {
+        if (!stop) return;
+        uint32_t lease = v->lease_last;
+        for (; lease != 0 && room->count < CORE_VICTIMS; lease = core_lease(core, lease)->of_prev) {
+            uint8_t state = core_lease(core, lease)->state;
+            if (state != MR_LEASE_STARTING && state != MR_LEASE_RUNNING) continue;
+            struct unit unit = {.cost = cost_of(core, v, 1),
+                                .workload = victim,
+                                .lease = lease,
+                                .stop = true};
+            unit_add(room, &unit);
+        }
+        return;
+    }
+    bool service_asks = core_is_service(claimant) && v->priority >= claimant->priority;
+    bool shrink = (lower || service_asks) && v->tasks > v->tasks_min;
+    if (v->phase != CORE_ACTIVE || v->claimed > 0 || !(stop || shrink)) return;
+    struct unit unit = {.cost = cost_of(core, v, v->tasks),
+                        .workload = victim,
+                        .shrink = shrink,
+                        .stop = stop};
+    unit_add(room, &unit);
+}
+
+static void candidates_collect(const struct mr_core *core, struct room *room, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    uint32_t highest = w->priority + (core_is_service(w) ? 0u : 1u);
+    for (uint32_t priority = MR_PRIORITY_COUNT; priority-- > highest;) {
+        for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+            /* Work without accelerators may sit on the cpu that is missed. */
+            if (type != 0 && !core_shape_accepts(&w->shape, type)) continue;
+            uint32_t at = core->victim_first[priority * MR_ACCEL_TYPES_MAX + type];
+            for (uint32_t i = 0; at != 0 && i < CORE_VICTIMS; i++) {
+                if (at != workload) candidate_units(core, room, at, w);
+                at = core_workload(core, at)->victim_next;
+            }
+        }
+    }
+    for (uint32_t i = core->stop_first; i != 0; i = core_lease(core, i)->stop_next) {
+        if (room->stopping_count == CORE_STOPPING_LOOKED) break;
+        room->stopping[room->stopping_count++] = i;
+    }
+}
+
+/* --- giving back for a moment --------------------------------------------------------------- */
+
+static void lease_hold(struct mr_core *core, uint32_t lease, bool take)
+{
+    const struct core_lease *l = core_lease(core, lease);
+    const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
+    if (take) core_node_take(core, l->node, shape, l->tasks, l->devices);
+    else core_node_give(core, l->node, shape, l->tasks, l->devices);
+}
+
+/* All leases of a gang but claims; or the one replica. True when none of their nodes holds more
+ * than it has. */
+static bool unit_hold(struct mr_core *core, const struct unit *unit, bool take)
+{
+    bool sound = true;
+    uint32_t lease = unit->lease != 0 ? unit->lease
+                                      : core_workload(core, unit->workload)->lease_first;
+    while (lease != 0) {
+        const struct core_lease *l = core_lease(core, lease);
+        if (l->state != CORE_LEASE_CLAIM) {
+            lease_hold(core, lease, take);
+            if (core_node(core, l->node)->unsound) sound = false;
+        }
+        lease = unit->lease != 0 ? 0 : l->of_next;
+    }
+    return sound;
+}
+
+static void stopping_hold(struct mr_core *core, const struct room *room, bool take)
+{
+    for (uint32_t i = 0; i < room->stopping_count; i++) {
+        lease_hold(core, room->stopping[i], take);
+    }
+}
+
+/* Gives back one, two, four, … candidates until the claimant's plan comes off. */
+static uint32_t plan_with_room(struct mr_core *core, struct room *room,
+                               const struct core_request *request, uint8_t *ret_type)
+{
+    stopping_hold(core, room, false);
+    for (;;) {
+        /* No tasks beyond the least: others are not displaced for more than that. */
+        struct core_request least = *request;
+        least.tasks_max = least.tasks_min;
+        uint32_t tasks = core_plan_make(core, &least, ret_type);
+        if (tasks > 0) return tasks;
+        if (room->given == room->count) return 0;
+        uint32_t next = MR_MIN(room->count, room->given == 0 ? 1 : 2 * room->given);
+        for (; room->given < next; room->given++) {
+            (void)unit_hold(core, &room->units[room->given], false);
+        }
+    }
+}
+
+/* Takes back who fits beside the claim, the dearest first; marks the others as needed. */
+static void units_spare(struct mr_core *core, struct room *room)
+{
+    for (uint32_t i = room->given; i-- > 0;) {
+        struct unit *unit = &room->units[i];
+        if (unit_hold(core, unit, true)) continue;
+        (void)unit_hold(core, unit, false);
+        unit->needed = true;
+    }
+}
+
+/* A smaller run for each gang that can shrink; false when one that may not be stopped has none. */
+static bool units_shrink(struct mr_core *core, struct room *room)
+{
+    for (uint32_t i = 0; i < room->given; i++) {
+        struct unit *unit = &room->units[i];
+        if (!unit->needed || !unit->shrink) continue;
+        const struct core_workload *v = core_workload(core, unit->workload);
+        struct core_request request = {.shape = &v->shape,
+                                       .topology = (enum mr_topology)v->topology,
+                                       .tasks_min = v->tasks_min,
+                                       .tasks_max = v->tasks - 1};
+        uint8_t type = 0;
+        uint32_t tasks = core_plan_make(core, &request, &type);
+        if (tasks > 0) {
+            MR_INVARIANT(2, tasks >= v->tasks_min && tasks < v->tasks);
+            core_leases_from_plan(core, unit->workload, tasks, type, true);
+        } else if (unit->stop) {
+            unit->shrink = false;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void room_back(struct mr_core *core, struct room *room, bool only_needed)
+{
+    for (uint32_t i = 0; i < room->given; i++) {
+        if (!only_needed || room->units[i].needed) {
+            (void)unit_hold(core, &room->units[i], true);
+        }
+    }
+    stopping_hold(core, room, true);
+}
+
+static void victims_stop(struct mr_core *core, struct room *room, uint64_t claimant)
+{
+    for (uint32_t i = 0; i < room->given; i++) {
+        const struct unit *unit = &room->units[i];
+        if (!unit->needed) continue;
+        const struct core_workload *v = core_workload(core, unit->workload);
+        if (unit->lease != 0) {
+            core_trace(core, "workload %llu loses a replica to %llu", (unsigned long long)v->id,
+                       (unsigned long long)claimant);
+            core_service_replica_stop(core, unit->lease, false);
+            core_service_update(core, unit->workload);
+            continue;
+        }
+        core_trace(core, "workload %llu %s for %llu", (unsigned long long)v->id,
+                   unit->shrink ? "shrinks" : "is preempted", (unsigned long long)claimant);
+        core_gang_stop(core, unit->workload,
+                       unit->shrink ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE,
+                       MR_STATE_PREEMPTED, true);
+    }
+}
+
 bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request)
 {
-    (void)core, (void)workload, (void)request;
+    struct core_workload *w = core_workload(core, workload);
+    MR_ASSERT(w->claimed == 0 && core->plan_count == 0);
+    struct room room = {.count = 0};
+    candidates_collect(core, &room, workload);
+    if (room.count + room.stopping_count == 0) return false;
+    struct core_released before[MR_ACCEL_TYPES_MAX];
+    memcpy(before, core->released, sizeof before);
+    uint8_t type = 0;
+    uint32_t tasks = plan_with_room(core, &room, request, &type);
+    bool made = false;
+    if (tasks > 0) {
+        core_leases_from_plan(core, workload, tasks, type, true);
+        units_spare(core, &room);
+        made = units_shrink(core, &room);
+        if (!made) {
+            core_claims_drop(core, workload);
+            for (uint32_t i = 0; i < room.given; i++) {
+                if (room.units[i].needed) core_claims_drop(core, room.units[i].workload);
+            }
+        }
+    }
+    room_back(core, &room, tasks > 0);
+    memcpy(core->released, before, sizeof before);
+    MR_ASSERT(core->plan_count == 0);
+    if (!made) return false;
+    core_trace(core, "workload %llu makes room", (unsigned long long)w->id);
+    core_class_leave(core, workload);
+    w->accel_type = type;
+    if (!core_is_service(w)) w->phase = CORE_CLAIMING;
+    victims_stop(core, &room, w->id);
+    if (w->claim_wait == 0) core_timer_set(core, workload, core->now_us);
+    return true;
+}
+
+/* --- growing ------------------------------------------------------------------------------- */
+
+/* Whether work of the same or a higher class waits for room of this kind. */
+static bool others_wait(const struct mr_core *core, const struct core_workload *w)
+{
+    uint32_t looked = 0;
+    for (uint32_t b = 0; b < CORE_WAIT_BUCKETS; b++) {
+        uint32_t at = core->wait_first[b];
+        for (; at != 0; at = core_class(core, at)->wait_next) {
+            const struct core_class *c = core_class(core, at);
+            if (c->count == 0 || c->priority > w->priority) continue;
+            if (c->shape.accel_milli == 0 || core_shape_accepts(&c->shape, w->accel_type)) {
+                return true;
+            }
+            if (++looked == CORE_WALK) return true; /* then rather not */
+        }
+    }
     return false;
 }
+
 bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_min,
                       uint32_t tasks_max)
 {
-    (void)core, (void)workload, (void)tasks_min, (void)tasks_max;
-    return false;
+    struct core_workload *w = core_workload(core, workload);
+    MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
+    MR_ASSERT(tasks_min > w->tasks);
+    if (others_wait(core, w)) return false;
+    struct mr_reason reason;
+    uint32_t tenant = 0;
+    uint32_t more = core_quota_tasks(core, w->tenant, &w->shape, tasks_max - w->tasks, false,
+                                     &reason, &tenant);
+    if (w->tasks + more < tasks_min) return false;
+    struct core_request request = {.shape = &w->shape,
+                                   .topology = (enum mr_topology)w->topology,
+                                   .tasks_min = tasks_min,
+                                   .tasks_max = w->tasks + more};
+    struct core_released before[MR_ACCEL_TYPES_MAX];
+    memcpy(before, core->released, sizeof before);
+    struct unit unit = {.workload = workload};
+    (void)unit_hold(core, &unit, false);
+    uint8_t type = 0;
+    uint32_t tasks = core_plan_make(core, &request, &type);
+    if (tasks > 0) core_leases_from_plan(core, workload, tasks, type, true);
+    (void)unit_hold(core, &unit, true);
+    memcpy(core->released, before, sizeof before);
+    if (tasks == 0) return false;
+    core_trace(core, "workload %llu grows from %u to %u tasks", (unsigned long long)w->id,
+               w->tasks, tasks);
+    core_gang_stop(core, workload, CORE_OUTCOME_CLAIM, MR_STATE_PREEMPTED, true);
+    return true;
 }
-void core_victim_join(struct mr_core *core, uint32_t workload) { (void)core, (void)workload; }
-void core_victim_leave(struct mr_core *core, uint32_t workload) { (void)core, (void)workload; }

@@ -27,7 +27,7 @@ static void service_timer(struct mr_core *core, uint32_t workload)
     uint64_t at_us = UINT64_MAX;
     if (w->backoff_us > core->now_us) at_us = w->backoff_us;
     if (w->low_since_us != 0) at_us = MR_MIN(at_us, w->low_since_us + CORE_SCALE_DOWN_US);
-    if (w->claim != 0 && w->claim_wait == 0) at_us = core->now_us;
+    if (w->claimed > 0 && w->claim_wait == 0) at_us = core->now_us;
     core_timer_set(core, workload, at_us);
 }
 
@@ -35,7 +35,7 @@ void core_service_join(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(core_is_service(w) && w->phase == CORE_ACTIVE);
-    bool wants = missing(w) > 0 && w->claim == 0 && w->backoff_us <= core->now_us;
+    bool wants = missing(w) > 0 && w->claimed == 0 && w->backoff_us <= core->now_us;
     if (wants && w->class_of == 0) {
         if (!core_class_join(core, workload)) w->backoff_us = core->now_us + CORE_RETRY_US;
     } else if (!wants && w->class_of != 0) {
@@ -102,7 +102,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
 {
     struct core_workload *w = core_workload(core, workload);
     MR_INVARIANT(2, missing(w) > 0);
-    MR_ASSERT(w->phase == CORE_ACTIVE && w->claim == 0);
+    MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
     *ret_tenant = 0;
     uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, missing(w), w->tasks == 0,
                                         ret_reason, ret_tenant);
@@ -127,8 +127,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
 static void claims_start(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
-    MR_ASSERT(w->claim != 0 && w->claim_wait == 0);
-    w->claim = 0;
+    MR_ASSERT(w->claimed > 0 && w->claim_wait == 0);
     if (w->started_us == 0) w->started_us = core->now_us;
     for (uint32_t i = w->lease_first; i != 0; i = core_lease(core, i)->of_next) {
         if (core_lease(core, i)->state != CORE_LEASE_CLAIM) continue;
@@ -213,7 +212,7 @@ void core_service_due(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
     if (w->phase != CORE_ACTIVE) return;
-    if (w->claim != 0 && w->claim_wait == 0) claims_start(core, workload);
+    if (w->claimed > 0 && w->claim_wait == 0) claims_start(core, workload);
     if (w->low_since_us != 0 && core->now_us >= w->low_since_us + CORE_SCALE_DOWN_US) {
         uint32_t peak = MR_MAX(w->low_peak, w->tasks_min);
         target_set(core, workload, MR_MIN(peak, w->target));

@@ -75,9 +75,16 @@ static const struct mr_core_limits tiny_limits = {.nodes = 16,
                                                   .leases = 64,
                                                   .shapes = 16};
 
+static inline void cloud_panic(const char *file, int line, const char *what)
+{
+    fail_msg("%s:%d: %s", file, line, what);
+    abort();
+}
+
 static inline void cloud_init(struct cloud *c, const struct mr_core_limits *limits)
 {
     memset(c, 0, sizeof *c);
+    mr_panic_hook_set(cloud_panic);
     c->bytes = mr_core_bytes(limits);
     c->block = aligned_alloc(64, (c->bytes + 63) & ~(size_t)63);
     assert_non_null(c->block);

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The second half of mr_core_check: workloads, leases, the queue, tenants, money.
+ *
+ * Owns:       nothing.
+ * Invariants: (10) to (19), each with its text where it is verified.
+ * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
+ * Cost:       O(state).
+ * Tests:      tests/unit/core/test_core_save.c damages blocks
+ */
+#include "core_check.h"
+
+/* --- indexes ------------------------------------------------------------------------------- */
+
+static void workloads_range(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE) continue;
+        const uint32_t others[] = {w->queue_prev,    w->queue_next, w->id_prev,
+                                   w->id_next,       w->id_hash_next, w->key_hash_next,
+                                   w->victim_prev,   w->victim_next};
+        for (size_t k = 0; k < MR_COUNT_OF(others); k++) {
+            core_check_index(check, CORE_WORKLOADS, others[k]);
+        }
+        core_check_index(check, CORE_CLASSES, w->class_of);
+        core_check_index(check, CORE_LEASES, w->lease_first);
+        core_check_index(check, CORE_LEASES, w->lease_last);
+        core_check_index(check, CORE_TENANTS, w->tenant);
+        core_check_index(check, CORE_LINES, w->line_first);
+        core_check_holds(check,
+                         w->phase < CORE_PHASE_COUNT && w->state < MR_STATE_COUNT &&
+                             w->kind < MR_KIND_COUNT && w->priority < MR_PRIORITY_COUNT &&
+                             w->topology < MR_TOPOLOGY_COUNT && w->tenant != 0,
+                         "(1) a workload's fields are within their bounds");
+    }
+}
+
+static void leases_range(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
+        const struct core_lease *l = core_lease(core, i);
+        if (l->state == MR_LEASE_NONE) continue;
+        const uint32_t others[] = {l->of_prev,  l->of_next,  l->node_prev, l->node_next,
+                                   l->cut_prev, l->cut_next, l->stop_prev, l->stop_next,
+                                   l->hash_next};
+        for (size_t k = 0; k < MR_COUNT_OF(others); k++) {
+            core_check_index(check, CORE_LEASES, others[k]);
+        }
+        core_check_index(check, CORE_WORKLOADS, l->workload);
+        core_check_index(check, CORE_NODES, l->node);
+        core_check_index(check, CORE_METERS, l->meter);
+        core_check_holds(check,
+                         l->state <= CORE_LEASE_CLAIM && l->tasks > 0 && l->node != 0 &&
+                             l->workload != 0 && l->accel_type < MR_ACCEL_TYPES_MAX,
+                         "(1) a lease's fields are within their bounds");
+    }
+}
+
+void core_check_work_range(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    workloads_range(check);
+    leases_range(check);
+    for (uint32_t i = 1; i < core->tables[CORE_CLASSES].used; i++) {
+        const struct core_class *c = core_class(core, i);
+        if (c->count == 0) continue;
+        core_check_index(check, CORE_WORKLOADS, c->head);
+        core_check_index(check, CORE_WORKLOADS, c->tail);
+        core_check_index(check, CORE_CLASSES, c->wait_prev);
+        core_check_index(check, CORE_CLASSES, c->wait_next);
+        core_check_index(check, CORE_TENANTS, c->wait_tenant);
+        core_check_index(check, CORE_TENANTS, c->tenant);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
+        core_check_index(check, CORE_TENANTS, core_tenant(core, i)->parent);
+    }
+    for (uint32_t i = 1; i <= core->timers; i++) {
+        if (!core_check_index(check, CORE_TIMERS, i)) return;
+        core_check_index(check, CORE_WORKLOADS, *core_timer(core, i));
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_LINES].used; i++) {
+        core_check_index(check, CORE_WORKLOADS, core_line(core, i)->workload);
+    }
+}
+
+/* --- workloads and leases ------------------------------------------------------------------ */
+
+static void lease_check(struct core_check *check, const struct core_workload *w, uint32_t slot,
+                        uint32_t lease, uint32_t prev)
+{
+    const struct core_lease *l = core_lease(check->core, lease);
+    core_check_holds(check, l->workload == slot && l->of_prev == prev,
+                     "(10) a workload's leases are linked both ways");
+    core_check_holds(check, core_lease_find(check->core, l->id) == lease,
+                     "(10) a lease is found by its id");
+    bool claim = l->state == CORE_LEASE_CLAIM;
+    core_check_holds(check, claim || core_is_service(w) || l->run == w->run,
+                     "(11) the leases of a gang that hold are of one run");
+    core_check_holds(check, !claim || (l->started_us == 0 && l->meter == 0),
+                     "(11) a claim has not started");
+    core_check_holds(check, (l->started_us != 0) == (l->in_cut != 0),
+                     "(12) what runs is in the order of hourly entries");
+    core_check_holds(check, (l->state == MR_LEASE_STOPPING) == (l->in_stop != 0),
+                     "(12) what stops is in the list of what stops");
+}
+
+static void workload_check(struct core_check *check, uint32_t slot)
+{
+    const struct mr_core *core = check->core;
+    const struct core_workload *w = core_workload(core, slot);
+    uint32_t count = 0, claimed = 0, live = 0, tasks = 0, ready = 0, wait = 0, prev = 0;
+    for (uint32_t i = w->lease_first; i != 0 && count <= w->lease_count; count++) {
+        lease_check(check, w, slot, i, prev);
+        const struct core_lease *l = core_lease(core, i);
+        bool lives = l->state == MR_LEASE_STARTING || l->state == MR_LEASE_RUNNING;
+        claimed += l->state == CORE_LEASE_CLAIM;
+        live += lives;
+        ready += l->ready;
+        wait += l->state == CORE_LEASE_CLAIM && core_node(core, l->node)->unsound;
+        tasks += lives ? l->tasks : 0;
+        prev = i;
+        i = l->of_next;
+    }
+    core_check_holds(check, count == w->lease_count && claimed == w->claimed && ready == w->ready,
+                     "(10) a workload knows how many leases it has");
+    core_check_holds(check, core_workload_find(core, w->id) == slot,
+                     "(10) a workload is found by its id");
+    bool gang_runs = !core_is_service(w) && w->phase == CORE_ACTIVE;
+    core_check_holds(check, !gang_runs || (live > 0 && tasks <= w->tasks),
+                     "(11) a gang that runs has leases");
+    core_check_holds(check, !gang_runs || w->clean == 0 || tasks == w->tasks || w->tasks > tasks,
+                     "(11) a gang runs whole");
+    bool service_lives = core_is_service(w) && w->phase == CORE_ACTIVE;
+    core_check_holds(check, !service_lives || live == w->tasks,
+                     "(11) a service knows how many replicas it has");
+    core_check_holds(check, !service_lives || (w->target >= w->tasks_min &&
+                                               w->target <= w->tasks_max),
+                     "(11) a service's target lies between its bounds");
+    bool idle = w->phase == CORE_WAITING || w->phase == CORE_HELD || w->phase == CORE_ENDED;
+    core_check_holds(check, !idle || w->lease_count == 0,
+                     "(11) what waits or has ended holds nothing");
+    core_check_holds(check, w->phase != CORE_CLAIMING || (claimed == count && claimed > 0),
+                     "(11) what makes room has its claims and no leases");
+    core_check_holds(check, wait == w->claim_wait,
+                     "(12) a claim waits while its node holds more than it has");
+    core_check_holds(check, (w->phase == CORE_ENDED) == mr_state_final((enum mr_state)w->state),
+                     "(13) what has ended is in a final state");
+    bool queued = w->phase == CORE_WAITING;
+    core_check_holds(check, queued == (w->class_of != 0) || service_lives,
+                     "(14) what waits stands in a class");
+    core_check_holds(check, (w->timer_at != 0) == (w->timer_us != UINT64_MAX),
+                     "(15) a timer that is set stands in the heap");
+    bool waits_for_time = w->phase == CORE_HELD || (w->phase == CORE_CLAIMING &&
+                                                    w->claim_wait == 0);
+    core_check_holds(check, !waits_for_time || w->timer_at != 0,
+                     "(15) what waits for its time has a timer");
+}
+
+/* --- the queue ----------------------------------------------------------------------------- */
+
+static void class_check(struct core_check *check, uint32_t slot)
+{
+    const struct mr_core *core = check->core;
+    const struct core_class *c = core_class(core, slot);
+    uint32_t count = 0, prev = 0;
+    for (uint32_t i = c->head; i != 0 && count <= c->count; count++) {
+        const struct core_workload *w = core_workload(core, i);
+        bool member = w->class_of == slot && w->queue_prev == prev && w->phase != CORE_FREE;
+        core_check_holds(check, member, "(14) a class's members are linked both ways");
+        if (!member) return;
+        core_check_holds(check,
+                         w->tenant == c->tenant && w->priority == c->priority &&
+                             memcmp(&w->shape, &c->shape, sizeof w->shape) == 0,
+                         "(14) a class's members are alike");
+        prev = i;
+        i = w->queue_next;
+    }
+    core_check_holds(check, count == c->count && prev == c->tail,
+                     "(14) a class knows how many wait in it");
+    core_check_holds(check, c->wait_list != 0 && c->candidate == 0,
+                     "(14) a class waits for something");
+    core_check_holds(check, c->head == 0 || core_class_find(core, c->head) == slot,
+                     "(14) a class is found by its members");
+}
+
+static void timers_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    for (uint32_t i = 1; i <= core->timers; i++) {
+        const struct core_workload *w = core_workload(core, *core_timer(core, i));
+        core_check_holds(check, w->timer_at == i && w->phase != CORE_FREE,
+                         "(15) a timer belongs to a workload");
+        if (i == 1) continue;
+        core_check_holds(check,
+                         core_workload(core, *core_timer(core, i / 2))->timer_us <= w->timer_us,
+                         "(15) no timer is due before the one above it");
+    }
+}
+
+static void lists_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t count = 0, limit = core->tables[CORE_WORKLOADS].live;
+    uint64_t last = 0;
+    for (uint32_t i = core->id_first; i != 0 && count <= limit; count++) {
+        const struct core_workload *w = core_workload(core, i);
+        core_check_holds(check, w->phase != CORE_FREE && w->id > last && w->id < core->workload_next,
+                         "(16) workloads are listed by ascending id");
+        last = w->id;
+        i = w->id_next;
+    }
+    core_check_holds(check, count == limit, "(16) every workload is listed");
+    uint32_t running = 0, cut = 0;
+    last = 0;
+    for (uint32_t i = core->cut_first; i != 0 && cut <= core->tables[CORE_LEASES].live; cut++) {
+        const struct core_lease *l = core_lease(core, i);
+        core_check_holds(check, l->billed_us >= last && l->billed_us <= core->now_us,
+                         "(12) leases are billed in the order of their last entry");
+        last = l->billed_us;
+        i = l->cut_next;
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
+        const struct core_lease *l = core_lease(core, i);
+        running += l->state != MR_LEASE_NONE && l->in_cut;
+    }
+    core_check_holds(check, cut == running, "(12) every running lease is billed");
+}
+
+/* --- tenants and money --------------------------------------------------------------------- */
+
+static void tenants_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t own = 0, held = 0, counts = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
+        const struct core_lease *l = core_lease(core, i);
+        if (l->state == MR_LEASE_NONE) continue;
+        const struct core_workload *w = core_workload(core, l->workload);
+        uint64_t key = mr_hash_mix(w->tenant);
+        own += l->tasks * (key * w->shape.cpu_milli + (key ^ 1) * w->shape.mem_mib +
+                           (key ^ 2) * w->shape.accel_milli);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE) continue;
+        for (uint32_t at = w->tenant, n = 0; at != 0 && n < CORE_TENANT_DEPTH; n++) {
+            uint64_t key = mr_hash_mix(at);
+            counts += key * w->counted_running + (key ^ 1) * w->counted_pending;
+            at = core_tenant(core, at)->parent;
+        }
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        uint64_t key = mr_hash_mix(i), above = mr_hash_mix(t->parent);
+        own -= key * t->own_cpu_milli + (key ^ 1) * t->own_mem_mib + (key ^ 2) * t->own_accel_milli;
+        counts -= key * t->running + (key ^ 1) * t->pending;
+        held += key * (t->cpu_milli - t->own_cpu_milli) + (key ^ 1) * (t->mem_mib - t->own_mem_mib) +
+                (key ^ 2) * (t->accel_milli - t->own_accel_milli);
+        if (t->parent == 0) continue;
+        held -= above * t->cpu_milli + (above ^ 1) * t->mem_mib + (above ^ 2) * t->accel_milli;
+    }
+    core_check_holds(check, own == 0, "(17) a tenant holds what its leases hold");
+    core_check_holds(check, held == 0, "(17) a tenant holds what those below it hold");
+    core_check_holds(check, counts == 0, "(17) a tenant knows how many of its workloads run");
+}
+
+static void money_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t lines = 0;
+    for (uint32_t i = 0; i < core->tables[CORE_SUM_LINES].used; i++) {
+        const struct core_line *line =
+            (const struct core_line *)core_item(core, CORE_SUM_LINES, i);
+        lines += (uint64_t)line->charge_nusd;
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_LINES].used; i++) {
+        const struct core_line *line = core_line(core, i);
+        if (line->workload != 0) lines += (uint64_t)line->charge_nusd;
+    }
+    core_check_holds(check, core->saturated || lines == core->charged_nusd,
+                     "(18) the lines of the bill add up to the entries of the ledger");
+    for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
+        const struct core_lease *l = core_lease(core, i);
+        if (l->state == MR_LEASE_NONE || l->meter == 0) continue;
+        core_check_holds(check, core_meter(core, l->meter)->lease == l->id,
+                         "(19) a meter belongs to its lease");
+    }
+}
+
+void core_check_work(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used && check->text == NULL; i++) {
+        if (core_workload(core, i)->phase != CORE_FREE) workload_check(check, i);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_CLASSES].used && check->text == NULL; i++) {
+        if (core_class(core, i)->count > 0) class_check(check, i);
+    }
+    if (check->text != NULL) return;
+    timers_check(check);
+    lists_check(check);
+    tenants_check(check);
+    money_check(check);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random but possible events against a cloud: what nodes, workers and people may send, with wrong
+ * and repeated ones mixed in. Equal seeds give equal events for equal states. */
+#ifndef MR_CORE_RANDOM_H
+#define MR_CORE_RANDOM_H
+
+#include "core_test.h"
+
+static inline uint64_t random_workload(const struct mr_core *core, struct mr_prng *prng)
+{
+    uint64_t last = core->workload_next;
+    uint64_t back = mr_prng_below(prng, 40);
+    return last > back ? last - back : 1;
+}
+
+static inline uint64_t random_lease(const struct mr_core *core, struct mr_prng *prng)
+{
+    uint32_t used = core->tables[CORE_LEASES].used;
+    for (uint32_t i = 0; i < 20; i++) {
+        uint32_t at = (uint32_t)mr_prng_below(prng, used);
+        const struct core_lease *l = core_lease(core, at);
+        if (at != 0 && l->state != MR_LEASE_NONE && l->state != CORE_LEASE_CLAIM) return l->id;
+    }
+    return mr_prng_below(prng, core->lease_next + 2);
+}
+
+static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s)
+{
+    static const uint32_t sizes[] = {0, 0, 250, 500, 1000, 1000, 2000, 4000, 8000, 1500, 64000};
+    memset(s, 0, sizeof *s);
+    s->tag = mr_prng_next(prng);
+    if (mr_prng_chance(prng, 100)) s->key_low = 1 + mr_prng_below(prng, 50);
+    s->tenant.v = (uint32_t)mr_prng_below(prng, 5);
+    s->kind = (enum mr_workload_kind)mr_prng_below(prng, MR_KIND_COUNT);
+    s->shape.cpu_milli = 500u * (uint32_t)mr_prng_below(prng, 9);
+    s->shape.mem_mib = 512u * (uint32_t)mr_prng_below(prng, 9);
+    s->shape.accel_milli = sizes[mr_prng_below(prng, MR_COUNT_OF(sizes))];
+    if (mr_prng_chance(prng, 300)) s->shape.accel_types[0] = (uint8_t)mr_prng_below(prng, 4);
+    if (mr_prng_chance(prng, 200)) s->shape.accel_types[1] = 1;
+    s->tasks_min = (uint32_t)mr_prng_below(prng, 6);
+    s->tasks_max = s->tasks_min + (uint32_t)mr_prng_below(prng, 6);
+    s->priority = (uint8_t)mr_prng_below(prng, MR_PRIORITY_COUNT);
+    s->topology = (enum mr_topology)mr_prng_below(prng, MR_TOPOLOGY_COUNT);
+    s->preemptible = mr_prng_chance(prng, 400);
+    if (mr_prng_chance(prng, 50)) s->begin_us = mr_prng_below(prng, 2 * HOUR);
+    if (mr_prng_chance(prng, 200)) s->time_limit_us = 1 + mr_prng_below(prng, HOUR);
+    s->grace_us = mr_prng_below(prng, MINUTE);
+    s->restarts_max = (uint32_t)mr_prng_below(prng, 3);
+    s->load_per_replica = (uint32_t)mr_prng_below(prng, 8);
+}
+
+static inline void random_lease_event(const struct mr_core *core, struct mr_prng *prng,
+                                      struct mr_event *event)
+{
+    event->u.lease.lease.v = random_lease(core, prng);
+    event->u.lease.checkpoint_step = (uint32_t)mr_prng_below(prng, 100);
+    event->u.lease.exit = (enum mr_exit_kind)mr_prng_below(prng, MR_EXIT_COUNT);
+    if (mr_prng_chance(prng, 600)) event->u.lease.exit = MR_EXIT_CODE;
+    static const int32_t codes[] = {0, 0, 0, 1, MR_EXIT_CODE_REQUEUE};
+    event->u.lease.code = codes[mr_prng_below(prng, MR_COUNT_OF(codes))];
+}
+
+static inline void random_fleet_event(struct mr_prng *prng, struct mr_event *event)
+{
+    uint32_t id = (uint32_t)mr_prng_below(prng, 18);
+    if (event->kind == MR_EVENT_NODE_STATE) {
+        event->u.node_state.id.v = id;
+        event->u.node_state.state = (enum mr_node_state)mr_prng_below(prng, MR_NODE_STATE_COUNT);
+        return;
+    }
+    bool plain = mr_prng_chance(prng, 300);
+    event->u.node = (struct mr_event_node){
+        .id = {id},
+        .cpu_milli = 16000u + 8000u * (uint32_t)mr_prng_below(prng, 3),
+        .mem_mib = 32768,
+        .accel_type = plain ? 0 : (uint8_t)(1 + mr_prng_below(prng, 3)),
+        .accel_count = plain ? 0 : (uint8_t)(4 + 4 * mr_prng_below(prng, 2)),
+        .domain = (uint32_t)mr_prng_below(prng, 9),
+        .block = (uint32_t)mr_prng_below(prng, 5),
+        .cell = (uint32_t)mr_prng_below(prng, 3),
+    };
+}
+
+static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)
+{
+    /* How often each comes, in the order of MR_EVENTS. */
+    static const uint32_t weights[MR_EVENT_COUNT] = {6, 2, 1, 4, 4, 20, 6, 3, 6, 20, 6, 4, 20, 8};
+    uint32_t total = 0, kind = 0;
+    for (uint32_t i = 0; i < MR_EVENT_COUNT; i++) {
+        total += weights[i];
+    }
+    uint32_t draw = (uint32_t)mr_prng_below(prng, total);
+    while (draw >= weights[kind]) {
+        draw -= weights[kind++];
+    }
+    struct mr_event event;
+    memset(&event, 0, sizeof event);
+    event.kind = (enum mr_event_kind)kind;
+    event.time_us = mr_core_now_us(core) + mr_prng_below(prng, 20 * SECOND);
+    if (mr_prng_chance(prng, 20)) event.time_us += mr_prng_below(prng, 2 * HOUR);
+    switch (event.kind) {
+    case MR_EVENT_TENANT_SET:
+        event.u.tenant = (struct mr_event_tenant){
+            .id = {(uint32_t)mr_prng_below(prng, 6)},
+            .parent = {(uint32_t)mr_prng_below(prng, 5)},
+            .weight = (uint32_t)mr_prng_below(prng, 4),
+            .quota_cpu_milli = UINT64_MAX,
+            .quota_mem_mib = mr_prng_chance(prng, 500) ? UINT64_MAX : 65536,
+            .quota_accel_milli = mr_prng_chance(prng, 300) ? UINT64_MAX
+                                                           : 1000 * mr_prng_below(prng, 60),
+            .running_max = (uint32_t)mr_prng_below(prng, 30)};
+        break;
+    case MR_EVENT_PRICE_SET:
+        event.u.price = (struct mr_event_price){
+            .sku = (enum mr_sku)mr_prng_below(prng, MR_SKU_COUNT),
+            .accel_type = (uint8_t)mr_prng_below(prng, 4),
+            .price_nusd = (int64_t)mr_prng_below(prng, 5000000000u)};
+        break;
+    case MR_EVENT_NODE_SET:
+    case MR_EVENT_NODE_STATE:
+        random_fleet_event(prng, &event);
+        break;
+    case MR_EVENT_SUBMIT:
+        random_submit(prng, &event.u.submit);
+        break;
+    case MR_EVENT_CANCEL:
+        event.u.cancel.v = random_workload(core, prng);
+        break;
+    case MR_EVENT_SCALE:
+        event.u.scale = (struct mr_event_scale){
+            .workload = {random_workload(core, prng)},
+            .tasks_min = (uint32_t)mr_prng_below(prng, 4),
+            .tasks_max = (uint32_t)mr_prng_below(prng, 8)};
+        break;
+    case MR_EVENT_LOAD:
+        event.u.load = (struct mr_event_load){.workload = {random_workload(core, prng)},
+                                              .running = (uint32_t)mr_prng_below(prng, 40),
+                                              .waiting = (uint32_t)mr_prng_below(prng, 20)};
+        break;
+    case MR_EVENT_METER:
+        event.u.meter = (struct mr_event_meter){
+            .lease = {random_lease(core, prng)},
+            .serial = mr_prng_below(prng, mr_prng_chance(prng, 50) ? 100000 : 40),
+            .tenant = {(uint32_t)mr_prng_below(prng, 6)},
+            .prompt_tokens = (uint32_t)mr_prng_below(prng, 2000),
+            .cached_tokens = (uint32_t)mr_prng_below(prng, 2000),
+            .completion_tokens = (uint32_t)mr_prng_below(prng, 500)};
+        break;
+    case MR_EVENT_LEASE_STARTED:
+    case MR_EVENT_LEASE_READY:
+    case MR_EVENT_LEASE_PROGRESS:
+    case MR_EVENT_LEASE_EXITED:
+        random_lease_event(core, prng, &event);
+        break;
+    default:
+        break;
+    }
+    return event;
+}
+
+#endif
