@@ -247,7 +247,7 @@ static int argv_make(struct launch *launch, struct engine_super *super)
 /* Puts mpirun and the script before the program. */
 static int argv_mpi(struct launch *launch, struct engine_super *super)
 {
-    char ranks[16], patience[48];
+    char ranks[16];
     int error = 0;
     size_t count = 0, n = 0;
     while (launch->argv[count] != NULL)
@@ -261,16 +261,12 @@ static int argv_mpi(struct launch *launch, struct engine_super *super)
         return -1;
     }
     (void)snprintf(ranks, sizeof ranks, "%u", super->order.s.tasks);
-    (void)snprintf(patience, sizeof patience, "%u", 600u);
     const char *const head[] = {
         "mpirun", "-np", mr_str_zero(&launch->arena, mr_str_from(ranks)), "--oversubscribe",
         "--bind-to", "none",
         /* One machine, maybe without any network: no remote shell, shared memory, loopback. */
         "--mca", "plm", "isolated", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
-        "lo", "--mca", "pmix", "^s1,s2,cray",
-        /* Ranks that were asked to stop are given time by us, not by mpirun. */
-        "--mca", "odls_base_sigkill_timeout", mr_str_zero(&launch->arena, mr_str_from(patience)),
-        "/bin/sh", "-c", rank_script, "sh"};
+        "lo", "--mca", "pmix", "^s1,s2,cray", "/bin/sh", "-c", rank_script, "sh"};
     _Static_assert(MR_COUNT_OF(head) <= MPI_ARGS, "room for mpirun's own arguments");
     for (size_t i = 0; i < MR_COUNT_OF(head); i++)
         argv[n++] = head[i];
