@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checkers: what must hold in the world whatever died.
+ *
+ * Invariants of the world, by number:
+ *  (W1) no node is given more vCPU or memory than it has, no whole device twice;
+ *  (W2) two runs of one workload never overlap;
+ *  (W3) a gang runs whole: the tasks of a run are its world size;
+ *  (W4) what was acknowledged is there after any crash;
+ *  (W5) a job that nothing disturbed ends as its own exit code says;
+ *  (W6) tokens billed are tokens decoded;
+ *  (W7) the ledger has no hole, and a replay of the journal gives the same state;
+ *  (W8) work that can go on does: else the verdict is stuck.
+ *
+ * Owns: nothing.
+ */
+#include <stdio.h>
+
+#include "sim/sim_int.h"
+
+static bool is_held(const struct sim_lease *lease)
+{
+    return lease->state == SIM_LEASE_ALIVE && !lease->swept;
+}
+
+void sim_check_start(struct sim *sim, const struct sim_lease *lease)
+{
+    const struct sim_node *node = &sim->nodes[lease->node];
+    uint64_t cpu_milli = 0, mem_mib = 0, devices = 0;
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *other = &sim->engine.leases[i];
+        if (!is_held(other)) continue;
+        if (other->node == lease->node) {
+            cpu_milli += other->cpu_milli;
+            mem_mib += other->mem_mib;
+            if (other->id != lease->id) devices |= other->devices;
+        }
+        if (other->workload == lease->workload && other->run < lease->run &&
+            !lease->is_infer) {
+            sim_verdict(sim, MR_SIM_WRONG, "W2: run %u of workload %llu starts while run %u lives",
+                        lease->run, (unsigned long long)lease->workload, other->run);
+        }
+    }
+    if (cpu_milli > node->cpu_milli || mem_mib > node->mem_mib) {
+        sim_verdict(sim, MR_SIM_WRONG, "W1: node %u of %u milli-vCPU, %u MiB is given %llu, %llu",
+                    lease->node, node->cpu_milli, node->mem_mib, (unsigned long long)cpu_milli,
+                    (unsigned long long)mem_mib);
+    }
+    if ((devices & lease->devices) != 0 && !lease->shares_device) {
+        sim_verdict(sim, MR_SIM_WRONG, "W1: a device of node %u is given twice", lease->node);
+    }
+}
+
+/* --- gangs -------------------------------------------------------------------------------------------- */
+
+static void check_gangs(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        uint32_t tasks = 0;
+        if (lease->state == SIM_LEASE_UNKNOWN) continue;
+        struct sim_job *job = sim_job_of(sim, lease->workload);
+        if (job != NULL && job->is_service) continue;
+        for (size_t k = 0; k < sim->engine.capacity; k++) {
+            const struct sim_lease *other = &sim->engine.leases[k];
+            if (other->state != SIM_LEASE_UNKNOWN && other->workload == lease->workload &&
+                other->run == lease->run) {
+                tasks += other->tasks;
+            }
+        }
+        if (tasks > lease->world_size || (tasks < lease->world_size && !lease->disturbed)) {
+            sim_verdict(sim, MR_SIM_WRONG, "W3: run %u of workload %llu has %u of %u tasks", lease->run,
+                        (unsigned long long)lease->workload, tasks, lease->world_size);
+        }
+    }
+}
+
+/* --- the end --------------------------------------------------------------------------------------------- */
+
+static bool job_is_disturbed(struct sim *sim, uint64_t workload)
+{
+    bool disturbed = false;
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        if (lease->state != SIM_LEASE_UNKNOWN && lease->workload == workload) {
+            disturbed = disturbed || lease->disturbed;
+        }
+    }
+    return disturbed;
+}
+
+static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
+{
+    const struct mr_core *core = mr_ctl_core(sim->ctl);
+    for (size_t i = 0; i < sim->job_count; i++) {
+        const struct sim_job *job = &sim->jobs[i];
+        struct mr_workload_info info;
+        if (job->workload == 0 || job->is_service) continue;
+        if (mr_core_workload(core, (struct mr_workload_id){job->workload}, &info) != 0) {
+            sim_verdict(sim, MR_SIM_WRONG, "W4: workload %llu was acknowledged and is not there",
+                        (unsigned long long)job->workload);
+            return true;
+        }
+        if (!mr_state_final(info.state)) {
+            struct mr_buf why;
+            mr_buf_init(&why, 4096);
+            mr_reason_put(&why, &info.reason);
+            (void)snprintf(what, size, "workload %llu is %s: %.*s", (unsigned long long)job->workload,
+                           mr_state_name(info.state), (int)MR_MIN(why.n, 150u), (char *)why.p);
+            mr_buf_done(&why);
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t tokens_billed(struct sim *sim)
+{
+    const struct mr_core *core = mr_ctl_core(sim->ctl);
+    struct mr_bill_line line;
+    uint64_t cursor = 0, tokens = 0;
+    while (mr_core_bill_next(core, sim->now_us, &cursor, &line) == 0) {
+        if (line.sku == MR_SKU_TOKENS_COMPLETION) tokens += line.quantity;
+    }
+    return tokens;
+}
+
+static uint32_t unsettled(struct sim *sim)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        if (lease->state == SIM_LEASE_ALIVE && lease->worker != NULL) {
+            n += sim_worker_unsettled(lease->worker);
+        }
+    }
+    return n;
+}
+
+bool sim_check_quiet(struct sim *sim, char *what, size_t size)
+{
+    if (!sim->up || !sim->set_up) {
+        (void)snprintf(what, size, "the daemon does not come up");
+        return false;
+    }
+    for (uint32_t i = 0; i < sim->c.clients; i++) {
+        if (!sim->clients[i].busy && !sim->clients[i].again) continue;
+        (void)snprintf(what, size, "caller %u waits for its answer", i);
+        return false;
+    }
+    if (!jobs_have_ended(sim, what, size)) return false;
+    if (unsettled(sim) > 0) {
+        (void)snprintf(what, size, "%u ends of requests are not settled", unsettled(sim));
+        return false;
+    }
+    if (tokens_billed(sim) < sim->decoded_tokens) {
+        (void)snprintf(what, size, "%llu tokens are billed, %llu were decoded",
+                       (unsigned long long)tokens_billed(sim), (unsigned long long)sim->decoded_tokens);
+        return false;
+    }
+    return true;
+}
+
+static void check_job_ends(struct sim *sim)
+{
+    const struct mr_core *core = mr_ctl_core(sim->ctl);
+    for (size_t i = 0; i < sim->job_count && !sim->failed; i++) {
+        const struct sim_job *job = &sim->jobs[i];
+        struct mr_workload_info info;
+        if (job->workload == 0 || job->is_service || job->cancelled) continue;
+        if (mr_core_workload(core, (struct mr_workload_id){job->workload}, &info) != 0) continue;
+        if (job_is_disturbed(sim, job->workload)) continue;
+        bool fine = job->code == 0 ? info.state == MR_STATE_COMPLETED
+                                   : info.state == MR_STATE_FAILED && info.exit_code == job->code;
+        /* A failing job uses up its restarts first; each run ends by its own code. */
+        if (!fine) {
+            sim_verdict(sim, MR_SIM_WRONG, "W5: workload %llu ends %s with code %d, its own is %d",
+                        (unsigned long long)job->workload, mr_state_name(info.state), info.exit_code,
+                        job->code);
+        }
+    }
+}
+
+void sim_check_end(struct sim *sim)
+{
+    const char *text = "";
+    check_gangs(sim);
+    check_job_ends(sim);
+    if (tokens_billed(sim) != sim->decoded_tokens) {
+        sim_verdict(sim, MR_SIM_WRONG, "W6: %llu tokens are billed, %llu were decoded",
+                    (unsigned long long)tokens_billed(sim), (unsigned long long)sim->decoded_tokens);
+    }
+    if (mr_core_check(mr_ctl_core(sim->ctl), &text) != 0) {
+        sim_verdict(sim, MR_SIM_WRONG, "core: %s", text);
+    }
+    sim->report->tokens = sim->decoded_tokens;
+    sim->report->jobs = sim->job_count;
+}

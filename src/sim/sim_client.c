@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Simulated callers: they submit, cancel, chat, look, hang up, and try again when an answer is lost.
+ *
+ * They speak HTTP to the gates, byte by byte, and check each answer: a chat's text must be exactly
+ * the words of its prompt, whatever died on the way.
+ *
+ * Owns:       one connection and one request each.
+ * Invariants: (1) a repeated submission carries the same key; (2) one key, one workload.
+ */
+#include "sim/sim_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ANSWER_BYTES ((size_t)4 * 1024 * 1024)
+
+static void think(struct sim_client *client);
+
+/* --- what was asked for ------------------------------------------------------------------------------ */
+
+struct sim_job *sim_job_of(struct sim *sim, uint64_t workload)
+{
+    for (size_t i = 0; i < sim->job_count; i++) {
+        if (sim->jobs[i].workload == workload && workload != 0) return &sim->jobs[i];
+    }
+    return NULL;
+}
+
+static struct sim_job *job_by_key(struct sim *sim, uint64_t key)
+{
+    for (size_t i = 0; i < sim->job_count; i++) {
+        if (sim->jobs[i].key == key) return &sim->jobs[i];
+    }
+    return NULL;
+}
+
+static struct sim_job *job_new(struct sim *sim)
+{
+    if (sim->job_count == sim->job_capacity) {
+        sim->job_capacity = sim->job_capacity > 0 ? 2 * sim->job_capacity : 64;
+        sim->jobs = mr_realloc(sim->jobs, sim->job_capacity * sizeof *sim->jobs);
+        MR_ASSERT(sim->jobs != NULL);
+    }
+    struct sim_job *job = &sim->jobs[sim->job_count++];
+    *job = (struct sim_job){.key = sim->job_count};
+    return job;
+}
+
+/* --- requests ------------------------------------------------------------------------------------------- */
+
+static void put_request(struct sim_client *client, const char *method, const char *path,
+                        const char *extra, const char *body)
+{
+    mr_buf_reset(&client->request);
+    mr_buf_printf(&client->request,
+                  "%s %s HTTP/1.1\r\nHost: sim\r\nAuthorization: Bearer %s\r\n%s"
+                  "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                  method, path, client->sim->key, extra, strlen(body), body);
+}
+
+static void ask_submit(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char body[600], extra[64];
+    struct sim_job *job = job_new(sim);
+    bool service = job->key <= SIM_MODELS;
+    uint32_t low = (uint32_t)sim_draw(sim, 1, 3), high = low + (uint32_t)sim_draw(sim, 0, 3);
+    uint32_t cpus = (uint32_t)sim_draw(sim, 1, 20) * 100, mem = (uint32_t)sim_draw(sim, 1, 8) * 128;
+    uint32_t accel = sim_draw(sim, 0, 3) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
+    client->key = job->key;
+    if (service) {
+        job->is_service = true;
+        (void)snprintf(body, sizeof body,
+                       "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
+                       "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},"
+                       "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
+                       (unsigned long long)job->key, (unsigned long long)job->key);
+    } else {
+        bool fails = sim_draw(sim, 0, 5) == 0;
+        bool elastic = sim_draw(sim, 0, 2) == 0;
+        job->code = fails ? 7 : 0;
+        job->elastic = elastic;
+        if (!elastic) high = low;
+        (void)snprintf(
+            body, sizeof body,
+            "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
+            "\"preemptible\":%s,\"grace\":%u,\"restarts\":50,%s"
+            "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
+            "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
+            (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
+            sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
+            elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
+            accel == 0 ? "" : accel == 1 ? ",\"accelerators\":\"SIM:1\"" : ",\"accelerators\":\"SIM:0.5\"",
+            (unsigned long long)sim_draw(sim, 1000, 20 * SIM_SECOND_US), job->code, elastic ? 1 : 0,
+            accel == 2 ? 1 : 0);
+    }
+    (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n", (unsigned long long)job->key);
+    put_request(client, "POST", "/api/workloads", extra, body);
+}
+
+static void ask_chat(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char body[300];
+    client->prompt = (uint32_t)sim_draw(sim, 1, 1000000);
+    client->tokens = (uint32_t)sim_draw(sim, 1, 40);
+    (void)snprintf(body, sizeof body,
+                   "{\"model\":\"m%llu\",\"messages\":[{\"role\":\"user\",\"content\":\"p%u\"}],"
+                   "\"max_tokens\":%u%s}",
+                   (unsigned long long)sim_draw(sim, 1, SIM_MODELS), client->prompt, client->tokens,
+                   client->want == SIM_WANT_STREAM
+                       ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}"
+                       : "");
+    put_request(client, "POST", "/v1/chat/completions", "", body);
+}
+
+static void ask_cancel(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char path[64];
+    struct sim_job *job = sim->job_count > 0 ? &sim->jobs[sim_draw(sim, 0, sim->job_count - 1)] : NULL;
+    if (job == NULL || job->workload == 0 || job->is_service) {
+        client->want = SIM_WANT_LOOK;
+        put_request(client, "GET", "/api/fleet", "", "");
+        return;
+    }
+    job->cancelled = true; /* from here on either end is right */
+    client->workload = job->workload;
+    (void)snprintf(path, sizeof path, "/api/workloads/%llu", (unsigned long long)job->workload);
+    put_request(client, "DELETE", path, "", "");
+}
+
+static void choose(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    static const char *const looks[] = {"/api/workloads?limit=20", "/api/usage", "/api/fleet",
+                                        "/api/status", "/v1/models", "/metrics"};
+    uint64_t draw = sim_draw(sim, 0, 99);
+    client->hang_up_at = 0;
+    client->tries = 0;
+    bool may_submit = sim->job_count < sim->c.jobs_max;
+    if ((draw < 40 || sim->job_count < SIM_MODELS) && may_submit) {
+        client->want = SIM_WANT_SUBMIT;
+        ask_submit(client);
+    } else if (draw < 65) {
+        client->want = draw < 52 ? SIM_WANT_CHAT : SIM_WANT_STREAM;
+        ask_chat(client);
+    } else if (draw < 72) {
+        client->want = SIM_WANT_CANCEL;
+        ask_cancel(client);
+    } else {
+        client->want = SIM_WANT_LOOK;
+        put_request(client, "GET", looks[sim_draw(sim, 0, MR_COUNT_OF(looks) - 1)], "", "");
+    }
+    if (client->want != SIM_WANT_SUBMIT && !sim->quiet &&
+        sim_draw(sim, 0, 999) < sim->c.hang_up_permille) {
+        client->hang_up_at = (uint32_t)sim_draw(sim, 1, 600);
+    }
+}
+
+/* --- answers ---------------------------------------------------------------------------------------------- */
+
+/* The body's bytes so far, de-chunked into `ret`; true when it is whole. */
+static bool body_of(const struct mr_buf *answer, int *ret_status, struct mr_buf *ret)
+{
+    const char *text = (const char *)answer->p;
+    const char *end = answer->n > 12 ? memmem(text, answer->n, "\r\n\r\n", 4) : NULL;
+    if (end == NULL) return false;
+    uint64_t status = 0;
+    (void)mr_str_to_u64((struct mr_str){text + 9, 3}, &status); /* 0 is no status */
+    *ret_status = (int)status;
+    struct mr_str head = {text, (size_t)(end - text)}, rest = {end + 4, answer->n - head.n - 4};
+    const char *length = memmem(head.p, head.n, "ontent-Length: ", 15);
+    if (length == NULL) length = memmem(head.p, head.n, "ontent-length: ", 15);
+    if (length != NULL) {
+        char *stop;
+        unsigned long long wanted = strtoull(length + 15, &stop, 10);
+        mr_buf_put(ret, rest.p, MR_MIN(rest.n, (size_t)wanted));
+        return rest.n >= wanted;
+    }
+    while (rest.n > 0) {
+        const char *line = memmem(rest.p, rest.n, "\r\n", 2);
+        if (line == NULL) return false;
+        size_t size = (size_t)strtoull(rest.p, NULL, 16), used = (size_t)(line - rest.p) + 2;
+        if (size == 0) return rest.n >= used + 2;
+        if (rest.n < used + size + 2) return false;
+        mr_buf_put(ret, rest.p + used, size);
+        rest.p += used + size + 2;
+        rest.n -= used + size + 2;
+    }
+    return false;
+}
+
+static uint64_t number_after(const struct mr_buf *body, const char *field)
+{
+    const char *at = body->n > 0 ? memmem(body->p, body->n, field, strlen(field)) : NULL;
+    if (at == NULL) return 0;
+    at += strlen(field);
+    uint64_t value = 0;
+    for (; at < (const char *)body->p + body->n && *at >= '0' && *at <= '9'; at++) {
+        value = value * 10 + (uint64_t)(*at - '0');
+    }
+    return value;
+}
+
+static void took_submit(struct sim_client *client, int status, const struct mr_buf *body)
+{
+    struct sim *sim = client->sim;
+    struct sim_job *job = job_by_key(sim, client->key);
+    if (status != 200) {
+        /* Refused for good (an impossible shape): it was never taken. */
+        if (status < 500 && status != 429) job->cancelled = true;
+        client->again = status >= 500 || status == 429;
+        return;
+    }
+    uint64_t id = number_after(body, "\"id\":");
+    if (id == 0) {
+        sim_verdict(sim, MR_SIM_WRONG, "an accepted submission has no id");
+    } else if (job->workload != 0 && job->workload != id) {
+        sim_verdict(sim, MR_SIM_WRONG, "one idempotency key, two workloads: %llu and %llu",
+                    (unsigned long long)job->workload, (unsigned long long)id);
+    } else if (job->workload == 0 && sim_job_of(sim, id) != NULL) {
+        sim_verdict(sim, MR_SIM_WRONG, "two keys, one workload: %llu", (unsigned long long)id);
+    }
+    job->workload = id;
+    sim_say(sim, "caller %u: job %llu is workload %llu", client->index, (unsigned long long)job->key,
+            (unsigned long long)id);
+}
+
+/* Joins the contents of an answer or of all chunks; words need no escapes. */
+static void contents_of(const struct mr_buf *body, struct mr_buf *ret)
+{
+    static const char field[] = "\"content\":\"";
+    const char *at = (const char *)body->p, *end = at + body->n;
+    while (at < end && (at = memmem(at, (size_t)(end - at), field, sizeof field - 1)) != NULL) {
+        at += sizeof field - 1;
+        const char *quote = memchr(at, '"', (size_t)(end - at));
+        if (quote == NULL) return;
+        mr_buf_put(ret, at, (size_t)(quote - at));
+        at = quote;
+    }
+}
+
+static void took_chat(struct sim_client *client, int status, const struct mr_buf *body)
+{
+    struct sim *sim = client->sim;
+    struct mr_buf got, wanted;
+    char word[16];
+    if (status != 200) return; /* no such model yet, or too busy: fine */
+    if (memmem(body->p, body->n, "\"error\"", 7) != NULL) return; /* broken off, and said so */
+    mr_buf_init(&got, ANSWER_BYTES);
+    mr_buf_init(&wanted, ANSWER_BYTES);
+    contents_of(body, &got);
+    for (uint32_t i = 0; i < client->tokens; i++) {
+        uint32_t n = sim_word(word, client->prompt, i);
+        mr_buf_put(&wanted, word, n);
+    }
+    if (!mr_str_equal(mr_buf_str(&got), mr_buf_str(&wanted))) {
+        sim_verdict(sim, MR_SIM_WRONG, "a chat lost or repeated tokens: '%.*s' is not '%.*s'",
+                    (int)MR_MIN(got.n, 100u), (char *)got.p, (int)MR_MIN(wanted.n, 100u),
+                    (char *)wanted.p);
+    } else if (number_after(body, "\"completion_tokens\":") != client->tokens) {
+        sim_verdict(sim, MR_SIM_WRONG, "a chat of %u tokens says %llu", client->tokens,
+                    (unsigned long long)number_after(body, "\"completion_tokens\":"));
+    }
+    sim->report->chats++;
+    mr_buf_done(&got);
+    mr_buf_done(&wanted);
+}
+
+static void took_answer(struct sim_client *client, int status, const struct mr_buf *body)
+{
+    client->again = false;
+    if (status == 401) sim_verdict(client->sim, MR_SIM_WRONG, "an administrator's key was refused");
+    switch (client->want) {
+    case SIM_WANT_SUBMIT: took_submit(client, status, body); break;
+    case SIM_WANT_CHAT:
+    case SIM_WANT_STREAM: took_chat(client, status, body); break;
+    default:
+        if (status >= 500 && status != 503 && status != 507 && status != 504) {
+            sim_verdict(client->sim, MR_SIM_WRONG, "a harmless call got status %d: %.*s", status,
+                        (int)MR_MIN(body->n, 160u), (char *)body->p);
+        }
+    }
+}
+
+/* --- the connection ---------------------------------------------------------------------------------------- */
+
+static void on_data(void *arg, const uint8_t *bytes, size_t n)
+{
+    struct sim_client *client = arg;
+    struct mr_buf body;
+    int status = 0;
+    if (client->conn == NULL || !client->busy) return;
+    mr_buf_put(&client->answer, bytes, n);
+    if (client->hang_up_at > 0 && client->answer.n >= client->hang_up_at) {
+        client->sim->report->faults.clients_gone++;
+        client->busy = false;
+        sim_conn_close(client->conn, sim_draw(client->sim, 0, 1) == 0);
+        return;
+    }
+    mr_buf_init(&body, ANSWER_BYTES);
+    if (body_of(&client->answer, &status, &body) && status >= 200) {
+        client->busy = false;
+        took_answer(client, status, &body);
+        sim_conn_close(client->conn, false);
+    }
+    mr_buf_done(&body);
+}
+
+static void on_end(void *arg)
+{
+    struct sim_client *client = arg;
+    if (client->conn != NULL) sim_conn_close(client->conn, false);
+}
+
+static void on_close(void *arg, int error)
+{
+    struct sim_client *client = arg;
+    (void)error;
+    client->conn = NULL;
+    /* No whole answer: a submission is tried again under its key, the rest is forgotten. */
+    if (client->busy && client->want == SIM_WANT_SUBMIT) client->again = true;
+    client->busy = false;
+    think(client);
+}
+
+static const struct mr_conn_handler handler = {.on_data = on_data, .on_end = on_end, .on_close = on_close};
+
+struct sim_accept {
+    struct sim *sim;
+    uint32_t gate;
+    struct mr_conn *conn;
+};
+
+static void accept_drop(void *arg)
+{
+    mr_free(arg);
+}
+
+static void accept_run(void *arg)
+{
+    struct sim_accept accept = *(struct sim_accept *)arg;
+    mr_free(arg);
+    if (!accept.conn->closed) mr_gate_accept(accept.sim->gates[accept.gate], accept.conn);
+}
+
+static void act(void *arg)
+{
+    struct sim_client *client = arg;
+    struct sim *sim = client->sim;
+    if (sim->failed) return;
+    if (!sim->up || !sim->set_up) {
+        think(client);
+        return;
+    }
+    if (!client->again) {
+        if (sim->quiet) return; /* no new wishes */
+        choose(client);
+    }
+    if (++client->tries > 2000) {
+        sim_verdict(sim, MR_SIM_STUCK, "caller %u tried 2000 times", client->index);
+        return;
+    }
+    struct mr_conn *world_end, *conn = sim_conn_pair(sim, &world_end);
+    struct sim_accept *accept = mr_alloc_zero(sizeof *accept);
+    MR_ASSERT(accept != NULL);
+    *accept = (struct sim_accept){
+        .sim = sim, .gate = (uint32_t)sim_draw(sim, 0, sim->c.gates - 1), .conn = conn};
+    client->conn = world_end;
+    client->busy = true;
+    mr_buf_reset(&client->answer);
+    sim_conn_handle(world_end, &handler, client);
+    sim_in_daemon(sim, 0, accept_run, accept, accept_drop);
+    (void)sim_conn_send(world_end, client->request.p, client->request.n);
+}
+
+static void think(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    sim_in_world(sim, sim_draw(sim, 100, client->again || !sim->up ? 200000 : 400000), act, client);
+}
+
+void sim_clients_start(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->c.clients; i++) {
+        struct sim_client *client = &sim->clients[i];
+        *client = (struct sim_client){.sim = sim, .index = i};
+        mr_buf_init(&client->request, 65536);
+        mr_buf_init(&client->answer, ANSWER_BYTES);
+        think(client);
+    }
+}
