@@ -84,12 +84,12 @@ static void ask_submit(struct sim_client *client)
         (void)snprintf(
             body, sizeof body,
             "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
-            "\"preemptible\":%s,\"grace\":%u,\"restarts\":50,%s"
+            "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,%s"
             "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
             "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
             (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
             sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
-            elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
+            (uint32_t)sim_draw(sim, 0, 2), elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
             accel == 0 ? "" : accel == 1 ? ",\"accelerators\":\"SIM:1\"" : ",\"accelerators\":\"SIM:0.5\"",
             (unsigned long long)sim_draw(sim, 1000, 20 * SIM_SECOND_US), job->code, elastic ? 1 : 0,
             accel == 2 ? 1 : 0);

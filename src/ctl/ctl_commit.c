@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The order of durability: records wait, a group is written, and only then stepped and answered.
+ *
+ * Owns:       records that wait or are under way, ledger lines until they are durable.
+ * Invariants: (1) at most one append is in flight; (2) records are stepped in the order they were
+ *             pushed, after they are durable; (3) a call is answered after the last of its records was
+ *             stepped; (4) a ledger line stays here until it is durable.
+ * Cost:       O(1) for each record, one append for a group.
+ */
+#include "ctl/ctl_int.h"
+
+void ctl_pending_free(struct ctl_pending *pending)
+{
+    if (pending == NULL) return;
+    mr_buf_done(&pending->bytes);
+    mr_free(pending);
+}
+
+struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record,
+                             struct ctl_group_call *answer)
+{
+    /* Only callers are refused: what an engine reports must not be lost. */
+    if (answer != NULL && ctl->pending_count >= CTL_PENDING_MAX) return NULL;
+    struct ctl_pending *pending = mr_alloc_zero(sizeof *pending);
+    if (pending == NULL) return NULL;
+    mr_buf_init(&pending->bytes, MR_RECORD_BYTES_MAX);
+    ctl_record_put(&pending->bytes, record);
+    if (pending->bytes.failed) {
+        ctl_pending_free(pending);
+        return NULL;
+    }
+    pending->answer = answer;
+    *ctl->last = pending;
+    ctl->last = &pending->next;
+    ctl->pending_count++;
+    return pending;
+}
+
+void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t forget)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_EVENT, .event = *event};
+    record.event.time_us = ctl->env->ops->now_us(ctl->env);
+    struct ctl_pending *pending = ctl_push(ctl, &record, NULL);
+    if (pending == NULL) {
+        ctl->config.fatal(ctl->config.fatal_arg, MR_ENO_MEMORY,
+                          MR_STR("an event cannot be kept; what is durable is safe, start again"));
+        return;
+    }
+    pending->forget = forget;
+    pending->is_tick = event->kind == MR_EVENT_TICK;
+    ctl_commit(ctl);
+}
+
+/* --- building a group -------------------------------------------------------------------------------- */
+
+static void push_hash_first(struct mr_ctl *ctl)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_HASH, .hash = mr_core_hash(ctl->core)};
+    struct ctl_pending *pending = mr_alloc_zero(sizeof *pending);
+    if (pending == NULL) return; /* a check less */
+    mr_buf_init(&pending->bytes, 64);
+    ctl_record_put(&pending->bytes, &record);
+    pending->next = ctl->first;
+    if (ctl->first == NULL) ctl->last = &pending->next;
+    ctl->first = pending;
+    ctl->pending_count++;
+    ctl->records_since_hash = 0;
+}
+
+/* Takes from the waiting as much as a group may hold. */
+static size_t group_size(const struct mr_ctl *ctl)
+{
+    size_t count = 0, bytes = 0;
+    for (const struct ctl_pending *p = ctl->first; p != NULL && count < MR_GROUP_RECORDS_MAX;
+         p = p->next) {
+        bytes += p->bytes.n;
+        if (count > 0 && bytes > MR_GROUP_BYTES_MAX) break;
+        count++;
+    }
+    return count;
+}
+
+static bool group_build(struct mr_ctl *ctl)
+{
+    size_t count = group_size(ctl);
+    size_t lines = MR_MIN(ctl->line_count, (size_t)4 * MR_GROUP_RECORDS_MAX);
+    ctl->flight_records = mr_alloc_zero((count + 1) * sizeof *ctl->flight_records);
+    ctl->flight_lines = mr_alloc_zero((lines + 1) * sizeof *ctl->flight_lines);
+    if (ctl->flight_records == NULL || ctl->flight_lines == NULL) return false;
+    struct ctl_pending **link = &ctl->first;
+    for (size_t i = 0; i < count; i++) {
+        ctl->flight_records[i] = (struct mr_store_record){.seq = ctl->seq + 1 + i,
+                                                          .bytes = mr_buf_str(&(*link)->bytes)};
+        link = &(*link)->next;
+    }
+    for (size_t i = 0; i < lines; i++) {
+        ctl->flight_lines[i] = (struct mr_store_ledger){
+            .entry = ctl->lines[i].entry,
+            .bytes = {(const char *)ctl->lines[i].bytes, ctl->lines[i].n}};
+    }
+    ctl->flight = count > 0 ? ctl->first : NULL;
+    ctl->first = count > 0 ? *link : ctl->first;
+    if (count > 0) *link = NULL;
+    if (ctl->first == NULL) ctl->last = &ctl->first;
+    ctl->pending_count -= (uint32_t)count;
+    ctl->flight_count = count;
+    ctl->flight_line_count = lines;
+    return true;
+}
+
+static void group_free(struct mr_ctl *ctl)
+{
+    mr_free(ctl->flight_records);
+    mr_free(ctl->flight_lines);
+    ctl->flight_records = NULL;
+    ctl->flight_lines = NULL;
+    ctl->flight_count = ctl->flight_line_count = 0;
+}
+
+/* --- after the append ----------------------------------------------------------------------------------- */
+
+static void lines_drop(struct mr_ctl *ctl, size_t count)
+{
+    memmove(ctl->lines, ctl->lines + count, (ctl->line_count - count) * sizeof *ctl->lines);
+    ctl->line_count -= count;
+}
+
+/* The record is durable and stepped: whoever waited is told. */
+static void pending_through(struct mr_ctl *ctl, struct ctl_pending *pending)
+{
+    struct ctl_group_call *answer = pending->answer;
+    if (pending->is_tick) ctl->tick_pending = false;
+    if (pending->forget != 0) {
+        ctl->engine->ops->forget(ctl->engine, (struct mr_lease_id){pending->forget});
+    }
+    if (answer != NULL && --answer->left == 0) {
+        if (answer->batch) mr_buf_put_str(&answer->call->out, MR_STR("]}"));
+        ctl_answer(ctl, answer->call, answer->call->error);
+        mr_free(answer);
+    }
+}
+
+static void group_apply(struct mr_ctl *ctl)
+{
+    struct ctl_pending *pending = ctl->flight;
+    ctl->flight = NULL;
+    while (pending != NULL) {
+        struct ctl_pending *next = pending->next;
+        ctl->seq++;
+        ctl->records_since_snapshot++;
+        ctl->records_since_hash++;
+        ctl->applying = pending;
+        int error = ctl_apply(ctl, mr_buf_str(&pending->bytes));
+        ctl->applying = NULL;
+        MR_ASSERT(error == 0); /* we made the record ourselves */
+        pending_through(ctl, pending);
+        ctl_pending_free(pending);
+        pending = next;
+    }
+}
+
+/* Puts a group that was not written back in front; callers are told, reports wait for space. */
+static void group_refuse(struct mr_ctl *ctl)
+{
+    struct ctl_pending *pending = ctl->flight, *kept = NULL, **last = &kept;
+    ctl->flight = NULL;
+    while (pending != NULL) {
+        struct ctl_pending *next = pending->next;
+        struct ctl_group_call *answer = pending->answer;
+        pending->next = NULL;
+        if (answer == NULL) {
+            *last = pending;
+            last = &pending->next;
+            ctl->pending_count++;
+        } else {
+            if (answer->call->error == 0) {
+                answer->call->error = MR_ENO_SPACE;
+                ctl_problem(answer->call, "no space left on the disk: nothing was changed; free some "
+                                          "space and try again");
+            }
+            if (--answer->left == 0) {
+                ctl_answer(ctl, answer->call, answer->call->error);
+                mr_free(answer);
+            }
+            ctl_pending_free(pending);
+        }
+        pending = next;
+    }
+    if (kept == NULL) return;
+    *last = ctl->first;
+    if (ctl->first == NULL) ctl->last = last;
+    ctl->first = kept;
+}
+
+static void commit_again(void *arg)
+{
+    struct mr_ctl *ctl = arg;
+    ctl->commit_timer = NULL;
+    ctl_commit(ctl);
+}
+
+static void commit_later(struct mr_ctl *ctl, uint64_t delay_us)
+{
+    if (ctl->commit_timer != NULL) return;
+    uint64_t at_us = ctl->env->ops->now_us(ctl->env) + delay_us;
+    if (ctl->env->ops->timer_start(ctl->env, at_us, commit_again, ctl, &ctl->commit_timer) != 0) {
+        ctl->commit_timer = NULL;
+        ctl_commit(ctl);
+    }
+}
+
+static void stop_further(struct mr_ctl *ctl);
+
+static void append_done(void *arg, int error)
+{
+    struct mr_ctl *ctl = arg;
+    MR_ASSERT(ctl->appending);
+    ctl->appending = false;
+    if (error == MR_ENO_SPACE) {
+        ctl->full = true;
+        ctl->retries++;
+        group_refuse(ctl);
+        group_free(ctl);
+        commit_later(ctl, CTL_RETRY_US);
+        stop_further(ctl);
+        return;
+    }
+    if (error != 0) {
+        ctl->dead = true;
+        ctl->config.fatal(ctl->config.fatal_arg, error,
+                          error == MR_EFENCED
+                              ? MR_STR("another daemon leads this home now; this one ends")
+                              : MR_STR("the journal cannot be written; what was acknowledged is safe, "
+                                       "look at the disk and start again"));
+        return;
+    }
+    ctl->full = false;
+    ctl->commits++;
+    lines_drop(ctl, ctl->flight_line_count);
+#ifndef MR_PLANT_CTL_ANSWER_EARLY
+    group_apply(ctl);
+#endif
+    group_free(ctl);
+    ctl_tick_plan(ctl);
+    if (ctl->routes_dirty) ctl_routes_publish(ctl);
+    if (ctl->records_since_snapshot >= ctl->config.snapshot_every_records) ctl_snapshot_begin(ctl);
+    ctl_commit(ctl);
+    stop_further(ctl);
+}
+
+void ctl_commit(struct mr_ctl *ctl)
+{
+    if (!ctl->live || ctl->appending || ctl->dead) return;
+    if (ctl->first == NULL && ctl->line_count == 0) return;
+    if (ctl->config.group_delay_us > 0 && !ctl->stopping && ctl->commit_timer == NULL &&
+        ctl->pending_count < MR_GROUP_RECORDS_MAX && !ctl->full) {
+        /* One wait for company, then whatever has come goes. */
+        if (!ctl->waited) {
+            ctl->waited = true;
+            commit_later(ctl, ctl->config.group_delay_us);
+            return;
+        }
+    }
+    if (ctl->commit_timer != NULL) return;
+    ctl->waited = false;
+    if (ctl->records_since_hash >= CTL_HASH_RECORDS) push_hash_first(ctl);
+    if (!group_build(ctl)) {
+        group_free(ctl);
+        commit_later(ctl, CTL_RETRY_US);
+        return;
+    }
+    struct mr_store_group group = {.records = ctl->flight_records,
+                                   .record_count = ctl->flight_count,
+                                   .ledger = ctl->flight_lines,
+                                   .ledger_count = ctl->flight_line_count};
+    ctl->appending = true;
+#ifdef MR_PLANT_CTL_ANSWER_EARLY
+    group_apply(ctl); /* planted: stepped and answered before it is durable */
+#endif
+    ctl->store->ops->append(ctl->store, ctl->epoch, &group, append_done, ctl);
+}
+
+/* --- snapshots ----------------------------------------------------------------------------------------------- */
+
+static void snapshot_done(void *arg, int error)
+{
+    struct mr_ctl *ctl = arg;
+    ctl->snapshotting = false;
+    mr_buf_done(&ctl->snapshot);
+    mr_buf_init(&ctl->snapshot, SIZE_MAX);
+    if (error == MR_EFENCED || error == MR_EIO) {
+        ctl->dead = true;
+        ctl->config.fatal(ctl->config.fatal_arg, error, MR_STR("a snapshot cannot be written"));
+        return;
+    }
+    stop_further(ctl); /* without space the journal goes on from the older one */
+}
+
+void ctl_snapshot_begin(struct mr_ctl *ctl)
+{
+    if (ctl->snapshotting || ctl->dead) return;
+    mr_buf_reset(&ctl->snapshot);
+    ctl_state_save(ctl, &ctl->snapshot);
+    if (ctl->snapshot.failed) return; /* no memory: later again */
+    ctl->snapshotting = true;
+    ctl->records_since_snapshot = 0;
+    ctl->store->ops->snapshot_put(ctl->store, ctl->epoch, ctl->seq, mr_buf_str(&ctl->snapshot),
+                                  snapshot_done, ctl);
+}
+
+/* --- time ------------------------------------------------------------------------------------------------------- */
+
+static void tick(void *arg)
+{
+    struct mr_ctl *ctl = arg;
+    ctl->tick_timer = NULL;
+    if (ctl->tick_pending || ctl->dead || !ctl->live) return;
+    ctl->tick_pending = true;
+    struct mr_event event = {.kind = MR_EVENT_TICK};
+    ctl_push_event(ctl, &event, 0);
+}
+
+void ctl_tick_plan(struct mr_ctl *ctl)
+{
+    uint64_t wake_us = mr_core_wake_us(ctl->core);
+    if (ctl->tick_pending || (ctl->tick_timer != NULL && ctl->tick_at_us == wake_us)) return;
+    ctl->env->ops->timer_stop(ctl->env, ctl->tick_timer);
+    ctl->tick_timer = NULL;
+    ctl->tick_at_us = wake_us;
+    if (wake_us == UINT64_MAX || ctl->stopping) return;
+    if (ctl->env->ops->timer_start(ctl->env, wake_us, tick, ctl, &ctl->tick_timer) != 0) {
+        ctl->tick_timer = NULL;
+    }
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------- */
+
+static void stop_further(struct mr_ctl *ctl)
+{
+    if (!ctl->stopping || ctl->appending || ctl->snapshotting || ctl->dead) return;
+    /* On a full disk what waits is said again by the engines after the next start. */
+    if ((ctl->first != NULL || ctl->line_count > 0) && !ctl->full) {
+        ctl_commit(ctl);
+        if (ctl->appending || ctl->dead) return;
+    }
+    if (!ctl->final_snapshot) {
+        ctl->final_snapshot = true;
+        if (ctl->line_count == 0 && !ctl->full) ctl_snapshot_begin(ctl);
+        if (ctl->snapshotting) return;
+    }
+    ctl->dead = true;
+    if (ctl->stopped != NULL) ctl->stopped(ctl->stopped_arg);
+}
+
+static void stop_first(void *arg)
+{
+    struct mr_ctl *ctl = arg;
+    ctl->stop_timer = NULL;
+    stop_further(ctl);
+}
+
+void mr_ctl_stop(struct mr_ctl *ctl, void (*done)(void *arg), void *arg)
+{
+    ctl->stopped = done;
+    ctl->stopped_arg = arg;
+    ctl->stopping = true;
+    ctl->env->ops->timer_stop(ctl->env, ctl->commit_timer);
+    ctl->commit_timer = NULL;
+    ctl->env->ops->timer_stop(ctl->env, ctl->tick_timer);
+    ctl->tick_timer = NULL;
+    /* done must not come within this call. */
+    uint64_t now_us = ctl->env->ops->now_us(ctl->env);
+    if (ctl->env->ops->timer_start(ctl->env, now_us, stop_first, ctl, &ctl->stop_timer) != 0) {
+        stop_further(ctl);
+    }
+}
