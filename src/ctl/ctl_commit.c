@@ -13,6 +13,7 @@ void ctl_pending_free(struct ctl_pending *pending)
 {
     if (pending == NULL) return;
     mr_buf_done(&pending->bytes);
+    mr_buf_done(&pending->problem);
     mr_free(pending);
 }
 
@@ -133,6 +134,7 @@ static void pending_through(struct mr_ctl *ctl, struct ctl_pending *pending)
     if (pending->forget != 0) {
         ctl->engine->ops->forget(ctl->engine, (struct mr_lease_id){pending->forget});
     }
+    if (pending->refused != 0) ctl_batch_problem(answer, &pending->problem, pending->refused);
     if (answer != NULL && --answer->left == 0) {
         if (answer->batch) mr_buf_put_str(&answer->call->out, MR_STR("]}"));
         ctl_answer(ctl, answer->call, answer->call->error);

@@ -115,6 +115,8 @@ struct ctl_pending {
     struct mr_buf bytes;
     struct ctl_group_call *answer; /* NULL: nobody waits */
     uint64_t forget;               /* lease to forget once this is through */
+    int refused;                   /* its place in a batch's answer is this error */
+    struct mr_buf problem;         /* and this text */
     bool is_tick;
 };
 struct ctl_line { /* of the ledger, not durable yet */
@@ -188,6 +190,8 @@ void ctl_answer(struct mr_ctl *ctl, struct mr_ctl_call *call, int error);
 void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void ctl_load_flush(struct mr_ctl *ctl);
+/* One refused document's place in the answer of a batch. */
+void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error);
 
 /* ctl_look.c */
 void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers a call that changes nothing */

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls from gates and from the daemon: checked, journalled when they change something, answered once.
+ *
+ * Owns:       a call from its post to its answer.
+ * Invariants: (1) each call is answered exactly once; (2) a changing call is answered after its
+ *             records were stepped; (3) a key of one tenant learns nothing of another's workloads.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <yyjson.h>
+
+#include "ctl/ctl_field.h"
+#include "ctl/ctl_int.h"
+
+#define OUT_BYTES_MAX ((size_t)256 * 1024 * 1024)
+
+/* --- answering ------------------------------------------------------------------------------------- */
+
+void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments); /* a longer text is cut */
+    va_end(arguments);
+    mr_buf_reset(&call->out_text);
+    mr_buf_printf(&call->out_text, "%s", text);
+}
+
+static void reply(struct mr_post *post)
+{
+    struct mr_ctl_call *call = (struct mr_ctl_call *)(void *)post;
+    call->done(call);
+}
+
+void ctl_answer(struct mr_ctl *ctl, struct mr_ctl_call *call, int error)
+{
+    ctl->calls++;
+    call->error = error;
+    if (error == 0 && call->out.failed) {
+        call->error = MR_ENO_MEMORY;
+        ctl_problem(call, "the answer is too large");
+    }
+    if (call->error != 0 && call->out_text.n == 0) {
+        ctl_problem(call, "%s", mr_error_text(call->error));
+    }
+    call->problem = mr_buf_str(&call->out_text);
+    call->post.fn = reply;
+    ctl->env->ops->post(ctl->env, call->reply_lane, &call->post);
+}
+
+static void refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const char *text)
+{
+    ctl_problem(call, "%s", text);
+    ctl_answer(ctl, call, error);
+}
+
+/* --- changing calls ------------------------------------------------------------------------------------ */
+
+static struct ctl_group_call *group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left)
+{
+    struct ctl_group_call *group = mr_alloc_zero(sizeof *group);
+    if (group == NULL) {
+        ctl_answer(ctl, call, MR_ENO_MEMORY);
+        return NULL;
+    }
+    group->call = call;
+    group->left = left;
+    call->error = 0;
+    return group;
+}
+
+/* One record, answered with `out` as it stands. */
+static void change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record)
+{
+    struct ctl_group_call *group = group_new(ctl, call, 1);
+    if (group == NULL) return;
+    record->event.time_us = ctl->env->ops->now_us(ctl->env);
+    if (ctl_push(ctl, record, group) == NULL) {
+        mr_free(group);
+        refuse(ctl, call, MR_ELIMIT, "too many changes wait for the disk; try again in a moment");
+        return;
+    }
+    ctl_commit(ctl);
+}
+
+static int field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
+                         size_t param_n)
+{
+    mr_buf_reset(&call->out_text);
+    mr_buf_put_str(&call->out_text, mr_buf_str(problem));
+    call->problem_param = (struct mr_str){(const char *)call->out_text.p, param_n};
+    ctl_answer(ctl, call, MR_EINVALID);
+    return MR_EINVALID;
+}
+
+/* --- submit ------------------------------------------------------------------------------------------------ */
+
+static bool name_is_served(const struct mr_ctl *ctl, const char *name)
+{
+    for (size_t i = 0; i < ctl->book.service_count; i++) {
+        struct mr_workload_info info;
+        const struct ctl_spec *spec = ctl_spec_find(&ctl->book, ctl->book.services[i]);
+        if (spec == NULL || strcmp(spec->served_name, name) != 0) continue;
+        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0) continue;
+        if (!mr_state_final(info.state)) return true;
+    }
+    return false;
+}
+
+static void key_of(struct mr_str key, uint32_t index, struct mr_event_submit *event)
+{
+    if (key.n == 0) return;
+    event->key_high = mr_hash64(key.p, key.n, 0x6d696c6cu + index);
+    event->key_low = mr_hash64(key.p, key.n, 0x72616365u + index);
+    if (event->key_high == 0 && event->key_low == 0) event->key_low = 1;
+}
+
+/* Reads one document into a record; `document` must outlive the push. */
+static int submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document,
+                       struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param)
+{
+    uint64_t now_us = ctl->env->ops->now_us(ctl->env);
+    int error = ctl_spec_read(&ctl->book, document, now_us, submit, problem, param);
+    if (error != 0) return error;
+    submit->event.tenant = call->tenant;
+    if (submit->tenant[0] != 0) {
+        uint32_t id = ctl_tenant_find(&ctl->book, mr_str_from(submit->tenant));
+        if (id == 0 || (!call->admin && id != call->tenant.v)) {
+            mr_buf_printf(problem, "tenant: no tenant '%s' that this key may submit for", submit->tenant);
+            return MR_EINVALID;
+        }
+        submit->event.tenant.v = id;
+    }
+    if (submit->event.tenant.v == 0) {
+        submit->event.tenant.v = ctl_tenant_find(&ctl->book, MR_STR("default"));
+    }
+    return 0;
+}
+
+static int submit_push(struct mr_ctl *ctl, struct ctl_group_call *group, yyjson_val *document,
+                       const struct ctl_submit *submit)
+{
+    size_t n = 0;
+    char *json = yyjson_val_write(document, 0, &n);
+    if (json == NULL) return MR_ENO_MEMORY;
+    struct ctl_record record = {.kind = CTL_RECORD_SUBMIT,
+                                .event = {.kind = MR_EVENT_SUBMIT,
+                                          .time_us = ctl->env->ops->now_us(ctl->env),
+                                          .u.submit = submit->event},
+                                .name = mr_str_from(submit->name),
+                                .served_name = mr_str_from(submit->served_name),
+                                .document = {json, n},
+                                .shared = group->call->admin};
+    int error = n > MR_SPEC_BYTES_MAX ? MR_ETOO_LARGE : 0;
+    if (error == 0 && ctl_push(ctl, &record, group) == NULL) error = MR_ELIMIT;
+    free(json);
+    return error;
+}
+
+static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document)
+{
+    struct ctl_submit submit;
+    struct mr_buf problem;
+    struct mr_str param = {0};
+    mr_buf_init(&problem, 4096);
+    int error = submit_read(ctl, call, document, &submit, &problem, &param);
+    if (error == 0) key_of(call->key, 0, &submit.event);
+    if (error != 0) {
+        (void)field_problem(ctl, call, &problem, param.n);
+    } else if (submit.served_name[0] != 0 && call->key.n == 0 && name_is_served(ctl, submit.served_name)) {
+        ctl_problem(call, "a model is served as '%s' already; give another name, or cancel that one",
+                    submit.served_name);
+        ctl_answer(ctl, call, MR_EEXISTS);
+    } else {
+        struct ctl_group_call *group = group_new(ctl, call, 1);
+        error = group != NULL ? submit_push(ctl, group, document, &submit) : 0;
+        if (error != 0) {
+            mr_free(group);
+            refuse(ctl, call, error, error == MR_ELIMIT ? "too many submissions wait for the disk; try "
+                                                          "again in a moment"
+                                                        : mr_error_text(error));
+        } else {
+            ctl_commit(ctl);
+        }
+    }
+    mr_buf_done(&problem);
+}
+
+void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error)
+{
+    struct mr_buf *out = &group->call->out;
+    if (group->number++ > 0) mr_buf_put_char(out, ',');
+    mr_buf_printf(out, "{\"error\":{\"code\":\"%s\",\"message\":", mr_error_name(error));
+    mr_json_put_string(out, problem->n > 0 ? mr_buf_str(problem) : mr_str_from(mr_error_text(error)));
+    mr_buf_put_str(out, MR_STR("}}"));
+}
+
+/* Each document is taken or refused by itself, in order. A refused one in the middle would break the
+ * order of answers, so all are read before any is pushed. */
+static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *list)
+{
+    size_t count = yyjson_arr_size(list), index, max;
+    yyjson_val *document;
+    struct mr_buf problem;
+    if (count == 0 || count > MR_BATCH_MAX) {
+        ctl_problem(call, "workloads: wants 1 to %u documents, not %zu", MR_BATCH_MAX, count);
+        ctl_answer(ctl, call, MR_ETOO_LARGE);
+        return;
+    }
+    struct ctl_group_call *group = group_new(ctl, call, 1);
+    if (group == NULL) return;
+    group->batch = true;
+    mr_buf_put_str(&call->out, MR_STR("{\"workloads\":["));
+    mr_buf_init(&problem, 4096);
+    uint32_t pushed = 0;
+    yyjson_arr_foreach(list, index, max, document) {
+        struct ctl_submit submit;
+        struct mr_str param = {0};
+        mr_buf_reset(&problem);
+        int error = submit_read(ctl, call, document, &submit, &problem, &param);
+        if (error == 0) {
+            key_of(call->key, (uint32_t)index + 1, &submit.event);
+            group->left++;
+            error = submit_push(ctl, group, document, &submit);
+            if (error != 0) group->left--;
+            pushed += error == 0;
+        }
+        if (error != 0 && pushed > 0) {
+            /* Its place among the answers comes when those before it are through. */
+            struct ctl_record nothing = {.kind = CTL_RECORD_EVENT, .event = {.kind = MR_EVENT_TICK}};
+            nothing.event.time_us = ctl->env->ops->now_us(ctl->env);
+            struct ctl_pending *pending = ctl_push(ctl, &nothing, group);
+            if (pending != NULL) {
+                group->left++;
+                pending->refused = error;
+                mr_buf_init(&pending->problem, 4096);
+                mr_buf_put_str(&pending->problem, mr_buf_str(&problem));
+            } else {
+                ctl_batch_problem(group, &problem, error);
+            }
+        } else if (error != 0) {
+            ctl_batch_problem(group, &problem, error);
+        }
+    }
+    mr_buf_done(&problem);
+    if (--group->left == 0) { /* none was taken */
+        mr_buf_put_str(&call->out, MR_STR("]}"));
+        ctl_answer(ctl, call, 0);
+        mr_free(group);
+        return;
+    }
+    ctl_commit(ctl);
+}
+
+static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    yyjson_read_err why;
+    yyjson_doc *doc = yyjson_read_opts((char *)(uintptr_t)call->body.p, call->body.n, 0, NULL, &why);
+    yyjson_val *root = yyjson_doc_get_root(doc), *list = yyjson_obj_get(root, "workloads");
+    if (doc == NULL) {
+        ctl_problem(call, "the document is no JSON: %s at byte %zu", why.msg, why.pos);
+        ctl_answer(ctl, call, MR_ESYNTAX);
+    } else if (yyjson_is_arr(list)) {
+        submit_batch(ctl, call, list);
+    } else {
+        submit_one(ctl, call, root);
+    }
+    yyjson_doc_free(doc);
+}
+
+/* --- workloads ------------------------------------------------------------------------------------------------ */
+
+/* The workload, or an answer that there is none (also when it is somebody else's). */
+static bool find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret)
+{
+    if (mr_core_workload(ctl->core, (struct mr_workload_id){call->id}, ret) == 0 &&
+        ctl_may_see(call, ret->tenant)) {
+        return true;
+    }
+    ctl_problem(call, "no workload %llu", (unsigned long long)call->id);
+    ctl_answer(ctl, call, MR_ENOT_FOUND);
+    return false;
+}
+
+static void op_cancel(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct mr_workload_info info;
+    if (!find(ctl, call, &info)) return;
+    struct ctl_record record = {.kind = CTL_RECORD_EVENT,
+                                .event = {.kind = MR_EVENT_CANCEL, .u.cancel = info.id}};
+    bool ended = mr_state_final(info.state);
+    mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)info.id.v,
+                  ended ? mr_state_name(info.state) : "cancelled");
+    if (ended) {
+        ctl_answer(ctl, call, 0);
+    } else {
+        change(ctl, call, &record);
+    }
+}
+
+static yyjson_doc *body_json(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    yyjson_doc *doc = yyjson_read(call->body.p, call->body.n, 0);
+    if (yyjson_is_obj(yyjson_doc_get_root(doc))) return doc;
+    yyjson_doc_free(doc);
+    refuse(ctl, call, MR_ESYNTAX, "the body must be a JSON map");
+    return NULL;
+}
+
+static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct mr_workload_info info;
+    if (!find(ctl, call, &info)) return;
+    yyjson_doc *doc = body_json(ctl, call);
+    if (doc == NULL) return;
+    struct mr_buf problem;
+    struct mr_str param = {0};
+    mr_buf_init(&problem, 4096);
+    struct ctl_fields f = {
+        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
+    uint64_t min = info.tasks_min, max = info.tasks_max;
+    int error = ctl_field_u64(&f, "min", info.kind == MR_KIND_JOB ? 1 : 0, 1000000, &min);
+    if (error == 0) error = ctl_field_u64(&f, "max", 1, 1000000, &max);
+    if (error == 0 && max < min) error = ctl_field_wrong(&f, "max", "must not be below min");
+    if (error != 0) {
+        (void)field_problem(ctl, call, &problem, param.n);
+    } else if (mr_state_final(info.state)) {
+        refuse(ctl, call, MR_ESTATE, "it has ended");
+    } else {
+        struct ctl_record record = {
+            .kind = CTL_RECORD_EVENT,
+            .event = {.kind = MR_EVENT_SCALE, .u.scale = {info.id, (uint32_t)min, (uint32_t)max}}};
+        mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)info.id.v,
+                      mr_state_name(info.state));
+        change(ctl, call, &record);
+    }
+    mr_buf_done(&problem);
+    yyjson_doc_free(doc);
+}
+
+/* --- nodes ------------------------------------------------------------------------------------------------------- */
+
+static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    static const struct {
+        const char *name;
+        enum mr_node_state state;
+    } states[] = {{"up", MR_NODE_UP}, {"draining", MR_NODE_DRAINING}, {"down", MR_NODE_DOWN}};
+    struct mr_node_info info;
+    yyjson_doc *doc = body_json(ctl, call);
+    if (doc == NULL) return;
+    const char *text = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "state"));
+    size_t found = MR_COUNT_OF(states);
+    for (size_t i = 0; i < MR_COUNT_OF(states) && text != NULL; i++) {
+        if (strcmp(text, states[i].name) == 0) found = i;
+    }
+    if (call->id > UINT32_MAX || mr_core_node(ctl->core, (struct mr_node_id){(uint32_t)call->id}, &info) != 0) {
+        ctl_problem(call, "no node %llu", (unsigned long long)call->id);
+        ctl_answer(ctl, call, MR_ENOT_FOUND);
+    } else if (found == MR_COUNT_OF(states)) {
+        refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
+    } else {
+        struct ctl_record record = {
+            .kind = CTL_RECORD_EVENT,
+            .event = {.kind = MR_EVENT_NODE_STATE,
+                      .u.node_state = {{(uint32_t)call->id}, states[found].state}}};
+        mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)call->id,
+                      states[found].name);
+        change(ctl, call, &record);
+    }
+    yyjson_doc_free(doc);
+}
+
+static int read_node(struct mr_ctl *ctl, const struct ctl_fields *f, struct mr_event_node *node,
+                     struct mr_str *accelerator)
+{
+    static const char *const names[] = {"id",          "cpu_milli", "mem_mib", "accelerator",
+                                        "accel_count", "domain",    "block",   "cell"};
+    const struct mr_core_limits *limits = &ctl->config.limits;
+    uint64_t id = 0, cpu = 0, mem = 0, count = 0, domain = 0, block = 0, cell = 0;
+    int error = ctl_fields_known(f, names, MR_COUNT_OF(names));
+    if (error == 0) error = ctl_field_u64(f, "id", 1, limits->nodes, &id);
+    if (error == 0) error = ctl_field_u64(f, "cpu_milli", 1, UINT32_MAX, &cpu);
+    if (error == 0) error = ctl_field_u64(f, "mem_mib", 1, UINT32_MAX, &mem);
+    if (error == 0) error = ctl_field_u64(f, "accel_count", 0, MR_DEVICES_PER_NODE_MAX, &count);
+    if (error == 0) error = ctl_field_u64(f, "domain", 0, limits->domains, &domain);
+    if (error == 0) error = ctl_field_u64(f, "block", 0, limits->blocks, &block);
+    if (error == 0) error = ctl_field_u64(f, "cell", 0, limits->cells, &cell);
+    if (error == 0) error = ctl_field_text(f, "accelerator", 64, accelerator);
+    if (error == 0 && (id == 0 || cpu == 0 || mem == 0)) {
+        error = ctl_field_wrong(f, "id", "id, cpu_milli and mem_mib are needed");
+    }
+    if (error == 0 && (count > 0) != (accelerator->n > 0)) {
+        error = ctl_field_wrong(f, "accelerator", "accelerator and accel_count go together");
+    }
+    if (error == 0 && count > 0 && ctl_accel_find(&ctl->book, *accelerator) == 0 &&
+        ctl->book.accel_count + 2 >= MR_ACCEL_TYPES_MAX) {
+        error = ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 2);
+    }
+    *node = (struct mr_event_node){.id = {(uint32_t)id},
+                                   .cpu_milli = (uint32_t)cpu,
+                                   .mem_mib = (uint32_t)mem,
+                                   .accel_count = (uint8_t)count,
+                                   .domain = (uint32_t)domain,
+                                   .block = (uint32_t)block,
+                                   .cell = (uint32_t)cell};
+    return error;
+}
+
+static void op_node_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_NODE, .event = {.kind = MR_EVENT_NODE_SET}};
+    yyjson_doc *doc = body_json(ctl, call);
+    struct mr_buf problem;
+    struct mr_str param = {0};
+    if (doc == NULL) return;
+    mr_buf_init(&problem, 4096);
+    struct ctl_fields f = {
+        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
+    if (read_node(ctl, &f, &record.event.u.node, &record.name) != 0) {
+        (void)field_problem(ctl, call, &problem, param.n);
+    } else {
+        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"up\"}", record.event.u.node.id.v);
+        change(ctl, call, &record);
+    }
+    mr_buf_done(&problem);
+    yyjson_doc_free(doc);
+}
+
+/* --- tenants and keys -------------------------------------------------------------------------------------------- */
+
+static int read_quota(const struct ctl_fields *top, struct mr_event_tenant *t)
+{
+    static const char *const names[] = {"cpus", "memory", "accelerators", "running"};
+    yyjson_val *map = yyjson_obj_get(top->map, "quota");
+    uint64_t running = UINT32_MAX;
+    if (map == NULL) return 0;
+    struct ctl_fields f = *top;
+    f.map = map;
+    f.prefix = "quota.";
+    if (!yyjson_is_obj(map)) return ctl_field_wrong(top, "quota", "wants a map");
+    int error = ctl_fields_known(&f, names, MR_COUNT_OF(names));
+    if (error == 0) error = ctl_field_milli(&f, "cpus", UINT64_MAX / 4, &t->quota_cpu_milli);
+    if (error == 0) error = ctl_field_mib(&f, "memory", UINT64_MAX / 4, &t->quota_mem_mib);
+    if (error == 0) error = ctl_field_milli(&f, "accelerators", UINT64_MAX / 4, &t->quota_accel_milli);
+    if (error == 0) error = ctl_field_u64(&f, "running", 0, UINT32_MAX, &running);
+    t->running_max = (uint32_t)running;
+    return error;
+}
+
+static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ctl_record *record)
+{
+    static const char *const names[] = {"name", "parent", "weight", "quota"};
+    struct mr_event_tenant *t = &record->event.u.tenant;
+    struct mr_str parent = {0};
+    uint64_t weight = 1;
+    *t = (struct mr_event_tenant){.quota_cpu_milli = UINT64_MAX,
+                                  .quota_mem_mib = UINT64_MAX,
+                                  .quota_accel_milli = UINT64_MAX,
+                                  .running_max = UINT32_MAX};
+    int error = ctl_fields_known(f, names, MR_COUNT_OF(names));
+    if (error == 0) error = ctl_field_text(f, "name", CTL_TENANT_NAME_MAX, &record->name);
+    if (error == 0) error = ctl_field_text(f, "parent", CTL_TENANT_NAME_MAX, &parent);
+    if (error == 0) error = ctl_field_u64(f, "weight", 1, 1000, &weight);
+    if (error == 0) error = read_quota(f, t);
+    if (error == 0 && record->name.n == 0) error = ctl_field_wrong(f, "name", "is missing");
+    if (error == 0 && parent.n > 0) {
+        t->parent.v = ctl_tenant_find(&ctl->book, parent);
+        if (t->parent.v == 0) error = ctl_field_wrong(f, "parent", "no tenant '%.*s'", MR_STR_ARG(parent));
+    }
+    uint32_t most = MR_MIN(ctl->config.limits.tenants, (uint32_t)MR_COUNT_OF(ctl->book.tenants) - 1);
+    if (error == 0 && ctl_tenant_find(&ctl->book, record->name) == 0 && ctl->book.tenant_count + 8 >= most) {
+        error = ctl_field_wrong(f, "name", "no more tenants fit");
+    }
+    t->id.v = 1; /* found or given when it is applied */
+    t->weight = (uint32_t)weight;
+    return error;
+}
+
+static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_TENANT, .event = {.kind = MR_EVENT_TENANT_SET}};
+    yyjson_doc *doc = body_json(ctl, call);
+    struct mr_buf problem;
+    struct mr_str param = {0};
+    if (doc == NULL) return;
+    mr_buf_init(&problem, 4096);
+    struct ctl_fields f = {
+        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
+    if (read_tenant(ctl, &f, &record) != 0) {
+        (void)field_problem(ctl, call, &problem, param.n);
+    } else {
+        mr_buf_put_str(&call->out, MR_STR("{\"name\":"));
+        mr_json_put_string(&call->out, record.name);
+        mr_buf_put_char(&call->out, '}');
+        change(ctl, call, &record);
+    }
+    mr_buf_done(&problem);
+    yyjson_doc_free(doc);
+}
+
+static void put_key_answer(struct mr_buf *out, struct mr_str text, const uint8_t sha256[32],
+                           struct mr_str tenant, bool admin)
+{
+    mr_buf_printf(out, "{\"key\":\"%.*s\",\"sha256\":\"", MR_STR_ARG(text));
+    mr_hex_put(out, sha256, 32);
+    mr_buf_put_str(out, MR_STR("\",\"tenant\":"));
+    mr_json_put_string(out, tenant);
+    mr_buf_printf(out, ",\"role\":\"%s\"}", admin ? "admin" : "user");
+}
+
+static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    uint8_t random[16];
+    struct mr_buf text;
+    yyjson_doc *doc = body_json(ctl, call);
+    if (doc == NULL) return;
+    yyjson_val *root = yyjson_doc_get_root(doc);
+    struct mr_str tenant = mr_str_from(yyjson_get_str(yyjson_obj_get(root, "tenant")));
+    struct mr_str role = mr_str_from(yyjson_get_str(yyjson_obj_get(root, "role")));
+    bool admin = mr_str_equal(role, MR_STR("admin"));
+    uint32_t id = ctl_tenant_find(&ctl->book, tenant);
+    if (id == 0) {
+        ctl_problem(call, "no tenant '%.*s'; make it first: millrace key --tenant NAME --new-tenant",
+                    (int)MR_MIN(tenant.n, 64u), tenant.p != NULL ? tenant.p : "");
+        ctl_answer(ctl, call, MR_ENOT_FOUND);
+    } else if (!admin && role.n > 0 && !mr_str_equal(role, MR_STR("user"))) {
+        refuse(ctl, call, MR_EINVALID, "role: wants user or admin");
+    } else if (ctl->book.key_count + 16 >= CTL_KEYS_MAX) {
+        refuse(ctl, call, MR_ELIMIT, "no more keys fit; revoke some");
+    } else {
+        struct ctl_record record = {.kind = CTL_RECORD_KEY,
+                                    .key = {.tenant = id, .role = admin ? MR_KEY_ADMIN : MR_KEY_USER}};
+        mr_buf_init(&text, 64);
+        ctl->env->ops->random(ctl->env, random);
+        mr_buf_put_str(&text, MR_STR("mr-"));
+        mr_hex_put(&text, random, sizeof random);
+        mr_sha256(text.p, text.n, record.key.sha256);
+        put_key_answer(&call->out, mr_buf_str(&text), record.key.sha256, tenant, admin);
+        change(ctl, call, &record);
+        mr_buf_done(&text);
+    }
+    yyjson_doc_free(doc);
+}
+
+static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_KEY, .revoked = true};
+    yyjson_doc *doc = body_json(ctl, call);
+    if (doc == NULL) return;
+    struct mr_str key = mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "key")));
+    struct mr_str hex = mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "sha256")));
+    bool known = false;
+    if (key.n > 0) mr_sha256(key.p, key.n, record.key.sha256);
+    if (key.n == 0 && mr_hex_get(hex, record.key.sha256, 32) != 0) {
+        refuse(ctl, call, MR_EINVALID, "give key, or sha256 with 64 hex digits");
+        yyjson_doc_free(doc);
+        return;
+    }
+    for (size_t i = 0; i < ctl->book.key_count; i++) {
+        known = known || memcmp(ctl->book.keys[i].sha256, record.key.sha256, 32) == 0;
+    }
+    if (!known) {
+        refuse(ctl, call, MR_ENOT_FOUND, "no such key");
+    } else {
+        mr_buf_put_str(&call->out, MR_STR("{\"revoked\":true}"));
+        change(ctl, call, &record);
+    }
+    yyjson_doc_free(doc);
+}
+
+/* --- from gates ------------------------------------------------------------------------------------------------------- */
+
+static void op_meter(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_EVENT,
+                                .event = {.kind = MR_EVENT_METER, .u.meter = call->meter}};
+    change(ctl, call, &record);
+}
+
+static struct ctl_load *load_of(struct mr_ctl *ctl, uint64_t workload)
+{
+    for (size_t i = 0; i < ctl->load_count; i++) {
+        if (ctl->loads[i].workload == workload) return &ctl->loads[i];
+    }
+    if (ctl->load_count == ctl->load_capacity) {
+        size_t capacity = ctl->load_capacity > 0 ? 2 * ctl->load_capacity : 8;
+        struct ctl_load *loads = mr_realloc(ctl->loads, capacity * sizeof *loads);
+        if (loads == NULL) return NULL;
+        ctl->loads = loads;
+        ctl->load_capacity = capacity;
+    }
+    ctl->loads[ctl->load_count] = (struct ctl_load){.workload = workload};
+    return &ctl->loads[ctl->load_count++];
+}
+
+static void load_timer(void *arg)
+{
+    struct mr_ctl *ctl = arg;
+    ctl->load_timer = NULL;
+    ctl_load_flush(ctl);
+}
+
+static void load_sum(const struct ctl_load *load, uint32_t *ret_running, uint32_t *ret_waiting)
+{
+    uint32_t running = 0, waiting = 0;
+    for (size_t i = 0; i < MR_COUNT_OF(load->running); i++) {
+        running += load->running[i];
+        waiting += load->waiting[i];
+    }
+    *ret_running = running;
+    *ret_waiting = waiting;
+}
+
+void ctl_load_flush(struct mr_ctl *ctl)
+{
+    uint64_t now_us = ctl->env->ops->now_us(ctl->env), next_us = UINT64_MAX;
+    for (size_t i = 0; i < ctl->load_count; i++) {
+        struct ctl_load *load = &ctl->loads[i];
+        struct mr_workload_info info;
+        uint32_t running, waiting;
+        if (!load->dirty) continue;
+        if (now_us < load->told_us + CTL_LOAD_US) {
+            next_us = MR_MIN(next_us, load->told_us + CTL_LOAD_US);
+            continue;
+        }
+        load->dirty = false;
+        load_sum(load, &running, &waiting);
+        bool same = running == load->told_running && waiting == load->told_waiting;
+        if (same && load->told_us != 0) continue;
+        if (mr_core_workload(ctl->core, (struct mr_workload_id){load->workload}, &info) != 0) continue;
+        load->told_running = running;
+        load->told_waiting = waiting;
+        load->told_us = now_us;
+        struct mr_event event = {.kind = MR_EVENT_LOAD,
+                                 .u.load = {{load->workload}, running, waiting}};
+        ctl_push_event(ctl, &event, 0);
+    }
+    if (next_us == UINT64_MAX || ctl->load_timer != NULL || ctl->stopping) return;
+    if (ctl->env->ops->timer_start(ctl->env, next_us, load_timer, ctl, &ctl->load_timer) != 0) {
+        ctl->load_timer = NULL;
+    }
+}
+
+/* Answered at once: a load that is lost is said again. */
+static void op_load(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_load *load = load_of(ctl, call->load.workload.v);
+    if (load != NULL && call->reply_lane < MR_COUNT_OF(load->running)) {
+        load->running[call->reply_lane] = call->load.running;
+        load->waiting[call->reply_lane] = call->load.waiting;
+        load->dirty = true;
+        ctl_load_flush(ctl);
+    }
+    ctl_answer(ctl, call, 0);
+}
+
+/* --- dispatch -------------------------------------------------------------------------------------------------------------- */
+
+static bool is_admins(enum mr_ctl_op op)
+{
+    return op == MR_CTL_NODE || op == MR_CTL_NODE_SET || op == MR_CTL_TENANT_SET ||
+           op == MR_CTL_KEY_NEW || op == MR_CTL_KEY_REVOKE || op == MR_CTL_SNAPSHOT;
+}
+
+static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    switch (call->op) {
+    case MR_CTL_SUBMIT: op_submit(ctl, call); break;
+    case MR_CTL_CANCEL: op_cancel(ctl, call); break;
+    case MR_CTL_SCALE: op_scale(ctl, call); break;
+    case MR_CTL_NODE: op_node(ctl, call); break;
+    case MR_CTL_NODE_SET: op_node_set(ctl, call); break;
+    case MR_CTL_TENANT_SET: op_tenant_set(ctl, call); break;
+    case MR_CTL_KEY_NEW: op_key_new(ctl, call); break;
+    case MR_CTL_KEY_REVOKE: op_key_revoke(ctl, call); break;
+    case MR_CTL_METER: op_meter(ctl, call); break;
+    case MR_CTL_LOAD: op_load(ctl, call); break;
+    case MR_CTL_SNAPSHOT:
+        mr_buf_printf(&call->out, "{\"seq\":%llu}", (unsigned long long)ctl->seq);
+        if (ctl->line_count == 0) ctl_snapshot_begin(ctl);
+        ctl_answer(ctl, call, 0);
+        break;
+    default: ctl_look(ctl, call);
+    }
+}
+
+static void receive(struct mr_post *post)
+{
+    struct mr_ctl_call *call = (struct mr_ctl_call *)(void *)post;
+    struct mr_ctl *ctl = call->ctl;
+    mr_buf_init(&call->out, OUT_BYTES_MAX);
+    mr_buf_init(&call->out_text, 65536);
+    call->error = 0;
+    call->problem = call->problem_param = (struct mr_str){0};
+    if (!ctl->live || ctl->dead || (ctl->stopping && call->op != MR_CTL_METER)) {
+        refuse(ctl, call, MR_EUNAVAILABLE, "Millrace is stopping");
+    } else if (is_admins(call->op) && !call->admin) {
+        refuse(ctl, call, MR_EFORBIDDEN, "this needs an administrator's key");
+    } else {
+        dispatch(ctl, call);
+    }
+}
+
+void mr_ctl_call(struct mr_env *from, struct mr_ctl_call *call)
+{
+    call->post.fn = receive;
+    from->ops->post(from, 0, &call->post);
+}

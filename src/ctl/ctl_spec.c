@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The workload document (docs/reference/workload.md): read when it is submitted, and again when a
+ * lease of it starts.
+ *
+ * Owns:  nothing.
+ * Fails: with one line that names the field, what was given and what is wanted. Unknown fields are
+ *        refused, so that a typing error is not a silent default.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ctl/ctl_field.h"
+#include "ctl/ctl_int.h"
+
+#define TASKS_MAX        1000000u
+#define GRACE_DEFAULT_US 10000000u
+#define LOAD_DEFAULT     4u
+#define SERVICE_PRIORITY 3u
+#define TRAIN_RESTARTS   3u
+#define CPU_MILLI_MAX    4000000000ull
+#define PORT_FIRST       20000u
+#define PORT_COUNT       12000u
+
+static const char *const top_fields[] = {
+    "name",     "kind",  "tenant",   "resources",  "num_tasks", "num_nodes",   "replicas",
+    "priority", "grace", "topology", "time_limit", "estimate",  "preemptible", "load_per_replica",
+    "begin",    "deadline", "checkpoint", "restarts", "envs",   "work_dir",    "stdin",
+    "run",      "command", "infer",  "train",      "sandbox"};
+static const char *const resource_fields[] = {"cpus", "memory", "accelerators"};
+static const char *const infer_fields[] = {"model",      "served_name",  "adapters", "slots",
+                                           "context",    "threads",      "itl_ms",   "no_convert",
+                                           "no_tune",    "quality_bound"};
+static const char *const train_fields[] = {
+    "model", "data",  "out", "epochs", "max_steps", "learning_rate", "batch", "rank", "alpha",
+    "sequence_tokens", "seed", "checkpoint_every_steps", "held_out"};
+static const char *const sandbox_fields[] = {"command", "code",    "language", "stdin",     "files",
+                                             "outputs", "time_s",  "memory",   "processes", "output_bytes"};
+static const char *const runs[] = {"run", "command", "infer", "train", "sandbox"};
+
+/* --- accelerators -------------------------------------------------------------------------------------- */
+
+static int wrong_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str name)
+{
+    char known[300] = "";
+    size_t n = 0;
+    for (uint32_t i = 1; i <= book->accel_count && n < sizeof known - 80; i++) {
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i > 1 ? ", " : "", book->accels[i]);
+    }
+    return ctl_field_wrong(f, "accelerators", "no node has a %.*s; there %s%s", (int)MR_MIN(name.n, 60u),
+                           name.p, book->accel_count > 0 ? "is: " : "are none", known);
+}
+
+/* "H100:8", "H100:0.5", "H100". */
+static int read_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str text,
+                            uint8_t *ret_type, uint64_t *ret_milli)
+{
+    struct mr_str rest = text, name;
+    if (!mr_str_split(&rest, ':', &name)) name = text;
+    *ret_milli = 1000;
+    bool fine = name.n > 0 && (rest.p == NULL ||
+                               ctl_text_milli(rest, MR_DEVICES_PER_NODE_MAX * 1000u, ret_milli) == 0);
+    if (!fine || *ret_milli == 0 || (*ret_milli > 1000 && *ret_milli % 1000 != 0)) {
+        return ctl_field_wrong(f, "accelerators",
+                               "wants TYPE:COUNT, for example H100:8, or a share like H100:0.5");
+    }
+    *ret_type = ctl_accel_find(book, name);
+    return *ret_type != 0 ? 0 : wrong_accelerator(f, book, name);
+}
+
+static int take_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str text,
+                            struct mr_shape *shape, uint32_t *count)
+{
+    uint8_t type;
+    uint64_t milli;
+    if (*count >= MR_SHAPE_ALTERNATIVES) {
+        return ctl_field_wrong(f, "accelerators", "takes at most %u alternatives", MR_SHAPE_ALTERNATIVES);
+    }
+    int error = read_accelerator(f, book, text, &type, &milli);
+    if (error != 0) return error;
+    if (*count > 0 && shape->accel_milli != milli) {
+        return ctl_field_wrong(f, "accelerators", "all alternatives must ask for the same number");
+    }
+    shape->accel_milli = (uint32_t)milli;
+    shape->accel_types[(*count)++] = type;
+    return 0;
+}
+
+static int read_accelerators(const struct ctl_fields *f, const struct ctl_book *book,
+                             struct mr_shape *shape)
+{
+    yyjson_val *value = yyjson_obj_get(f->map, "accelerators"), *key, *item;
+    size_t index, max;
+    uint32_t count = 0;
+    char text[128];
+    int error = 0;
+    if (value == NULL || yyjson_is_null(value)) return 0;
+    if (yyjson_is_str(value)) {
+        return take_accelerator(f, book, (struct mr_str){yyjson_get_str(value), yyjson_get_len(value)},
+                                shape, &count);
+    }
+    if (yyjson_is_arr(value) && yyjson_arr_size(value) > 0) {
+        yyjson_arr_foreach(value, index, max, item) {
+            struct mr_str one = {yyjson_get_str(item), yyjson_get_len(item)};
+            if (!yyjson_is_str(item)) return ctl_field_wrong(f, "accelerators", "wants a list of texts");
+            if (error == 0) error = take_accelerator(f, book, one, shape, &count);
+        }
+        return error;
+    }
+    if (yyjson_is_obj(value) && yyjson_obj_size(value) > 0) {
+        yyjson_obj_foreach(value, index, max, key, item) {
+            if (!yyjson_is_num(item)) return ctl_field_wrong(f, "accelerators", "wants {TYPE: COUNT}");
+            int n = snprintf(text, sizeof text, "%.64s:%.3f", yyjson_get_str(key), yyjson_get_num(item));
+            struct mr_str one = {text, (size_t)n};
+            if (error == 0) error = take_accelerator(f, book, one, shape, &count);
+        }
+        return error;
+    }
+    return ctl_field_wrong(f, "accelerators", "wants text like H100:8, a map or a list");
+}
+
+static int read_resources(const struct ctl_fields *top, const struct ctl_book *book,
+                          struct mr_shape *shape)
+{
+    uint64_t cpu_milli = 1000, mem_mib = 1024;
+    yyjson_val *map = yyjson_obj_get(top->map, "resources");
+    struct ctl_fields f = *top;
+    if (map != NULL && !yyjson_is_obj(map)) return ctl_field_wrong(top, "resources", "wants a map");
+    f.map = map;
+    f.prefix = "resources.";
+    int error = map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
+    if (error == 0 && map != NULL) error = ctl_field_milli(&f, "cpus", CPU_MILLI_MAX, &cpu_milli);
+    if (error == 0 && map != NULL) error = ctl_field_mib(&f, "memory", UINT32_MAX, &mem_mib);
+    if (error == 0 && map != NULL) error = read_accelerators(&f, book, shape);
+    shape->cpu_milli = (uint32_t)cpu_milli;
+    shape->mem_mib = (uint32_t)mem_mib;
+    return error;
+}
+
+/* --- choices -------------------------------------------------------------------------------------------- */
+
+static int read_choice(const struct ctl_fields *f, const char *name, const char *const *words,
+                       size_t count, uint32_t *ret)
+{
+    struct mr_str text = {0};
+    char list[200] = "";
+    size_t n = 0;
+    int error = ctl_field_text(f, name, 64, &text);
+    if (error != 0 || text.p == NULL) return error;
+    for (uint32_t i = 0; i < count; i++) {
+        if (mr_str_equal(text, mr_str_from(words[i]))) {
+            *ret = i;
+            return 0;
+        }
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? ", " : "", words[i]);
+    }
+    return ctl_field_wrong(f, name, "wants one of %s, not '%.*s'", list, MR_STR_ARG(text));
+}
+
+static int read_priority(const struct ctl_fields *f, uint8_t *ret)
+{
+    static const char *const words[] = {"high", "normal", "low"};
+    static const uint8_t classes[] = {2, MR_PRIORITY_DEFAULT, 6};
+    yyjson_val *value = yyjson_obj_get(f->map, "priority");
+    uint64_t number = *ret;
+    uint32_t word = 0;
+    if (value == NULL) return 0;
+    const char *text = yyjson_get_str(value);
+    if (text != NULL && (text[0] < '0' || text[0] > '9')) {
+        int error = read_choice(f, "priority", words, MR_COUNT_OF(words), &word);
+        if (error == 0) *ret = classes[word];
+        return error;
+    }
+    int error = ctl_field_u64(f, "priority", 0, MR_PRIORITY_COUNT - 1, &number);
+    *ret = (uint8_t)number;
+    return error;
+}
+
+/* --- when ---------------------------------------------------------------------------------------------------- */
+
+static bool digits(struct mr_str s, size_t at, size_t n, uint64_t *ret)
+{
+    return at + n <= s.n && mr_str_to_u64((struct mr_str){s.p + at, n}, ret) == 0;
+}
+
+/* RFC 3339 in UTC ("2026-11-23T09:05:50Z"); days from civil: Howard Hinnant, chrono-compatible
+ * low-level date algorithms. */
+static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
+{
+    uint64_t y, m, d, hour, minute, second;
+    if (s.n != 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[19] != 'Z') return false;
+    if (!digits(s, 0, 4, &y) || !digits(s, 5, 2, &m) || !digits(s, 8, 2, &d) ||
+        !digits(s, 11, 2, &hour) || !digits(s, 14, 2, &minute) || !digits(s, 17, 2, &second)) {
+        return false;
+    }
+    if (y < 1970 || m < 1 || m > 12 || d < 1 || d > 31 || hour > 23 || minute > 59 || second > 60) {
+        return false;
+    }
+    y -= m <= 2;
+    uint64_t era = y / 400, yoe = y - era * 400;
+    uint64_t doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
+    uint64_t days = era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+    *ret_us = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000u;
+    return true;
+}
+
+static int read_when(const struct ctl_fields *f, const char *name, uint64_t now_us, uint64_t *ret)
+{
+    yyjson_val *value = yyjson_obj_get(f->map, name);
+    uint64_t duration_us = 0;
+    if (value == NULL) return 0;
+    struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
+    if (text.p != NULL && read_rfc3339(text, ret)) return 0;
+    if (ctl_field_duration(f, name, &duration_us) != 0) {
+        mr_buf_reset(f->problem);
+        return ctl_field_wrong(f, name, "wants a time like 2026-11-23T09:05:50Z, or one from now like 2h");
+    }
+    *ret = now_us + duration_us;
+    return 0;
+}
+
+/* --- what runs ------------------------------------------------------------------------------------------------- */
+
+static int read_texts(const struct ctl_fields *f, const char *name, size_t max)
+{
+    yyjson_val *value = yyjson_obj_get(f->map, name), *item;
+    size_t index, count;
+    if (value == NULL) return 0;
+    bool fine = yyjson_is_arr(value) && yyjson_arr_size(value) > 0 && yyjson_arr_size(value) <= max;
+    if (fine) {
+        yyjson_arr_foreach(value, index, count, item) {
+            const char *text = yyjson_get_str(item);
+            fine = fine && text != NULL && strlen(text) == yyjson_get_len(item);
+        }
+    }
+    return fine ? 0 : ctl_field_wrong(f, name, "wants a list of 1 to %zu texts", max);
+}
+
+static int read_worker(const struct ctl_fields *top, const char *name, const char *const *known,
+                       size_t known_count, struct ctl_fields *ret)
+{
+    static const char *const prefixes[][2] = {
+        {"infer", "infer."}, {"train", "train."}, {"sandbox", "sandbox."}};
+    yyjson_val *map = yyjson_obj_get(top->map, name);
+    if (!yyjson_is_obj(map)) return ctl_field_wrong(top, name, "wants a map");
+    *ret = *top;
+    ret->map = map;
+    for (size_t i = 0; i < MR_COUNT_OF(prefixes); i++) {
+        if (strcmp(prefixes[i][0], name) == 0) ret->prefix = prefixes[i][1];
+    }
+    return ctl_fields_known(ret, known, known_count);
+}
+
+static int need(const struct ctl_fields *f, const char *name, struct mr_str *ret)
+{
+    if (yyjson_obj_get(f->map, name) == NULL) return ctl_field_wrong(f, name, "is missing");
+    return ctl_field_text(f, name, 4096, ret);
+}
+
+static int read_infer(const struct ctl_fields *top, struct ctl_submit *ret)
+{
+    struct ctl_fields f;
+    struct mr_str model = {0}, served = mr_str_from(ret->name);
+    uint64_t number = 0;
+    bool flag;
+    int error = read_worker(top, "infer", infer_fields, MR_COUNT_OF(infer_fields), &f);
+    if (error == 0) error = need(&f, "model", &model);
+    if (error == 0) error = ctl_field_text(&f, "served_name", MR_CHAT_MODEL_BYTES_MAX, &served);
+    if (error == 0) error = read_texts(&f, "adapters", 8);
+    if (error == 0) error = ctl_field_u64(&f, "slots", 1, 64, &number);
+    if (error == 0) error = ctl_field_u64(&f, "context", 64, 1u << 24, &number);
+    if (error == 0) error = ctl_field_u64(&f, "threads", 1, 256, &number);
+    if (error == 0) error = ctl_field_u64(&f, "itl_ms", 1, 60000, &number);
+    if (error == 0) error = ctl_field_bool(&f, "no_convert", &flag);
+    if (error == 0) error = ctl_field_bool(&f, "no_tune", &flag);
+    if (error != 0) return error;
+    (void)snprintf(ret->served_name, sizeof ret->served_name, "%.*s", MR_STR_ARG(served));
+    return 0;
+}
+
+static int read_train(const struct ctl_fields *top, struct ctl_submit *ret)
+{
+    static const char *const numbers[] = {"epochs", "max_steps", "batch", "rank", "sequence_tokens",
+                                          "checkpoint_every_steps"};
+    struct ctl_fields f;
+    struct mr_str text = {0};
+    uint64_t number;
+    int error = read_worker(top, "train", train_fields, MR_COUNT_OF(train_fields), &f);
+    if (error == 0) error = need(&f, "model", &text);
+    if (error == 0) error = need(&f, "data", &text);
+    if (error == 0) error = ctl_field_text(&f, "out", 4096, &text);
+    for (size_t i = 0; i < MR_COUNT_OF(numbers) && error == 0; i++) {
+        error = ctl_field_u64(&f, numbers[i], 1, 1u << 30, &number);
+    }
+    if (ret->event.checkpoint_us == 0) ret->event.checkpoint_us = 60000000u;
+    return error;
+}
+
+static int read_sandbox(const struct ctl_fields *top)
+{
+    struct ctl_fields f;
+    struct mr_str text = {0};
+    uint64_t number;
+    int error = read_worker(top, "sandbox", sandbox_fields, MR_COUNT_OF(sandbox_fields), &f);
+    if (error == 0) error = read_texts(&f, "command", MR_ARGV_MAX);
+    if (error == 0) error = ctl_field_text(&f, "code", MR_SPEC_BYTES_MAX, &text);
+    if (error == 0) error = read_texts(&f, "outputs", 64);
+    if (error == 0) error = ctl_field_u64(&f, "time_s", 1, 86400, &number);
+    if (error == 0) error = ctl_field_mib(&f, "memory", UINT32_MAX, &number);
+    if (error == 0) error = ctl_field_u64(&f, "processes", 1, 4096, &number);
+    if (error == 0) error = ctl_field_u64(&f, "output_bytes", 1, 64u << 20, &number);
+    if (error == 0 && (yyjson_obj_get(f.map, "command") == NULL) == (text.p == NULL)) {
+        error = ctl_field_wrong(&f, "command", "give either command or code");
+    }
+    return error;
+}
+
+static int read_envs(const struct ctl_fields *f)
+{
+    yyjson_val *map = yyjson_obj_get(f->map, "envs"), *key, *value;
+    size_t index, max;
+    if (map == NULL) return 0;
+    if (!yyjson_is_obj(map)) return ctl_field_wrong(f, "envs", "wants a map of texts");
+    yyjson_obj_foreach(map, index, max, key, value) {
+        const char *name = yyjson_get_str(key);
+        if (name[0] == 0 || strchr(name, '=') != NULL || strlen(name) != yyjson_get_len(key) ||
+            (!yyjson_is_str(value) && !yyjson_is_num(value) && !yyjson_is_bool(value))) {
+            return ctl_field_wrong(f, "envs", "wants NAME: text");
+        }
+        if (yyjson_is_str(value) && strlen(yyjson_get_str(value)) != yyjson_get_len(value)) {
+            return ctl_field_wrong(f, "envs", "a value holds a zero byte");
+        }
+    }
+    return 0;
+}
+
+static int read_run(const struct ctl_fields *f, struct ctl_submit *ret)
+{
+    struct mr_str text = {0};
+    const char *found = NULL;
+    uint32_t count = 0;
+    for (size_t i = 0; i < MR_COUNT_OF(runs); i++) {
+        if (yyjson_obj_get(f->map, runs[i]) == NULL) continue;
+        found = runs[i];
+        count++;
+    }
+    if (count != 1) {
+        return ctl_field_wrong(f, count == 0 ? "run" : found,
+                               "exactly one of run, command, infer, train, sandbox says what to run; %u "
+                               "are given",
+                               count);
+    }
+    if (strcmp(found, "infer") == 0) return read_infer(f, ret);
+    if (strcmp(found, "train") == 0) return read_train(f, ret);
+    if (strcmp(found, "sandbox") == 0) return read_sandbox(f);
+    int error = read_texts(f, "command", MR_ARGV_MAX);
+    return error != 0 ? error : ctl_field_text(f, "run", MR_SPEC_BYTES_MAX, &text);
+}
+
+/* --- the whole -------------------------------------------------------------------------------------------------- */
+
+static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit *e)
+{
+    static const char *const kinds[] = {"job", "service", "pool"};
+    static const char *const topologies[] = {"any", "prefer_domain", "node", "domain", "block", "cell"};
+    uint32_t kind = yyjson_obj_get(f->map, "infer") != NULL ? MR_KIND_SERVICE : MR_KIND_JOB;
+    uint32_t size[2] = {1, 1}, topology = 0;
+    int error = read_choice(f, "kind", kinds, MR_COUNT_OF(kinds), &kind);
+    if (error != 0) return error;
+    const char *name = kind == MR_KIND_JOB ? "num_tasks" : "replicas";
+    const char *other = kind == MR_KIND_JOB ? "replicas" : "num_tasks";
+    if (yyjson_obj_get(f->map, other) != NULL) {
+        return ctl_field_wrong(f, other, "a %s has %s", kinds[kind], name);
+    }
+    if (kind == MR_KIND_JOB && yyjson_obj_get(f->map, "num_nodes") != NULL) name = "num_nodes";
+    error = ctl_field_range(f, name, kind == MR_KIND_JOB ? 1 : 0, TASKS_MAX, size);
+    if (error == 0) error = read_choice(f, "topology", topologies, MR_COUNT_OF(topologies), &topology);
+    e->kind = (enum mr_workload_kind)kind;
+    e->tasks_min = size[0];
+    e->tasks_max = size[1];
+    e->topology = (enum mr_topology)topology;
+    e->priority = kind == MR_KIND_JOB ? MR_PRIORITY_DEFAULT : SERVICE_PRIORITY;
+    return error;
+}
+
+static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_event_submit *e)
+{
+    int error = ctl_field_duration(f, "time_limit", &e->time_limit_us);
+    if (error == 0) error = ctl_field_duration(f, "estimate", &e->estimate_us);
+    if (error == 0) error = ctl_field_duration(f, "grace", &e->grace_us);
+    if (error == 0) error = ctl_field_duration(f, "checkpoint", &e->checkpoint_us);
+    if (error == 0) error = read_when(f, "begin", now_us, &e->begin_us);
+    if (error == 0) error = read_when(f, "deadline", now_us, &e->deadline_us);
+    return error;
+}
+
+static void default_name(const struct ctl_fields *f, struct ctl_submit *ret)
+{
+    yyjson_val *command = yyjson_arr_get_first(yyjson_obj_get(f->map, "command"));
+    const char *text = yyjson_get_str(command);
+    const char *slash = text != NULL ? strrchr(text, '/') : NULL;
+    for (size_t i = 0; i < MR_COUNT_OF(runs) && text == NULL; i++) {
+        if (yyjson_obj_get(f->map, runs[i]) != NULL) text = runs[i];
+    }
+    if (slash != NULL && slash[1] != 0) text = slash + 1;
+    (void)snprintf(ret->name, sizeof ret->name, "%s", text != NULL ? text : "workload");
+}
+
+int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t now_us,
+                  struct ctl_submit *ret, struct mr_buf *problem, struct mr_str *ret_param)
+{
+    struct mr_event_submit *e = &ret->event;
+    struct ctl_fields f = {.map = document, .prefix = "", .problem = problem, .param = ret_param};
+    struct mr_str name = {0}, tenant = {0}, text = {0};
+    uint64_t restarts = yyjson_obj_get(document, "train") != NULL ? TRAIN_RESTARTS : 0;
+    uint64_t load = LOAD_DEFAULT;
+    *ret = (struct ctl_submit){.event = {.grace_us = GRACE_DEFAULT_US}};
+    if (!yyjson_is_obj(document)) {
+        return ctl_field_wrong(&f, "document", "wants a map with at least `run` or `command`");
+    }
+    int error = ctl_fields_known(&f, top_fields, MR_COUNT_OF(top_fields));
+    if (error == 0) error = ctl_field_text(&f, "name", MR_NAME_BYTES_MAX, &name);
+    if (error == 0) error = ctl_field_text(&f, "tenant", CTL_TENANT_NAME_MAX, &tenant);
+    if (error == 0) error = read_kind_and_size(&f, e);
+    if (error == 0) error = read_resources(&f, book, &e->shape);
+    if (error == 0) error = read_priority(&f, &e->priority);
+    if (error == 0) error = ctl_field_bool(&f, "preemptible", &e->preemptible);
+    if (error == 0) error = read_times(&f, now_us, e);
+    if (error == 0) error = ctl_field_u64(&f, "restarts", 0, 1000000, &restarts);
+    if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
+    if (error == 0) error = read_envs(&f);
+    if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
+    if (error == 0) error = ctl_field_text(&f, "stdin", MR_SPEC_BYTES_MAX, &text);
+    e->restarts_max = (uint32_t)restarts;
+    e->load_per_replica = (uint32_t)load;
+    default_name(&f, ret);
+    if (name.p != NULL) (void)snprintf(ret->name, sizeof ret->name, "%.*s", MR_STR_ARG(name));
+    if (error == 0) error = read_run(&f, ret);
+    (void)snprintf(ret->tenant, sizeof ret->tenant, "%.*s", MR_STR_ARG(tenant));
+    if (error == 0 && e->begin_us <= now_us) e->begin_us = 0;
+    return error;
+}
+
+/* --- starting a lease ---------------------------------------------------------------------------------------- */
+
+static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format, ...)
+{
+    va_list arguments;
+    char *text = mr_arena_alloc(arena, 8192);
+    if (text == NULL) return false;
+    va_start(arguments, format);
+    int n = vsnprintf(text, 8192, format, arguments);
+    va_end(arguments);
+    if (n < 0 || n >= 8192) return false;
+    env[(*count)++] = (struct mr_str){text, (size_t)n};
+    return true;
+}
+
+static int start_envs(yyjson_val *document, const struct mr_effect_start *start,
+                      const struct ctl_book *book, struct mr_arena *arena, struct mr_engine_start *ret)
+{
+    yyjson_val *map = yyjson_obj_get(document, "envs"), *key, *value;
+    size_t index, max, count = 0;
+    struct mr_str *env = mr_arena_alloc_zero(arena, (yyjson_obj_size(map) + 8) * sizeof *env);
+    if (env == NULL) return MR_ENO_MEMORY;
+    bool fine = true;
+    yyjson_obj_foreach(map, index, max, key, value) {
+        struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
+        char number[40];
+        if (!yyjson_is_str(value)) {
+            int n = yyjson_is_bool(value)
+                        ? snprintf(number, sizeof number, "%s", yyjson_get_bool(value) ? "true" : "false")
+                        : snprintf(number, sizeof number, "%.15g", yyjson_get_num(value));
+            text = (struct mr_str){number, (size_t)n};
+        }
+        fine = fine && put_env(arena, env, &count, "%s=%.*s", yyjson_get_str(key), MR_STR_ARG(text));
+    }
+    /* One machine: the gang's members meet on loopback, on a port of the workload's own. */
+    fine = fine && put_env(arena, env, &count, "MASTER_ADDR=127.0.0.1");
+    fine = fine && put_env(arena, env, &count, "MASTER_PORT=%u",
+                           PORT_FIRST + (uint32_t)(start->workload.v % PORT_COUNT));
+    if (start->devices != 0) {
+        fine = fine && put_env(arena, env, &count, "MILLRACE_ACCELERATOR=%s",
+                               ctl_accel_name(book, start->shape.accel_types[0]));
+    }
+    ret->env = env;
+    ret->env_count = count;
+    return fine ? 0 : MR_ETOO_LARGE;
+}
+
+static int start_argv(yyjson_val *document, struct mr_arena *arena, struct mr_engine_start *ret)
+{
+    static const struct mr_str workers[] = {{"infer", 5}, {"train", 5}, {"sandbox", 7}};
+    yyjson_val *command = yyjson_obj_get(document, "command"), *item;
+    size_t index, max;
+    struct mr_str *argv = mr_arena_alloc_zero(arena, (yyjson_arr_size(command) + 4) * sizeof *argv);
+    if (argv == NULL) return MR_ENO_MEMORY;
+    ret->argv = argv;
+    yyjson_arr_foreach(command, index, max, item) {
+        argv[ret->argv_count++] =
+            mr_str_copy(arena, (struct mr_str){yyjson_get_str(item), yyjson_get_len(item)});
+    }
+    if (ret->argv_count > 0) return 0;
+    yyjson_val *run = yyjson_obj_get(document, "run");
+    if (run != NULL) {
+        argv[0] = MR_STR("/bin/sh");
+        argv[1] = MR_STR("-c");
+        argv[2] = mr_str_copy(arena, (struct mr_str){yyjson_get_str(run), yyjson_get_len(run)});
+        ret->argv_count = 3;
+        return argv[2].p != NULL ? 0 : MR_ENO_MEMORY;
+    }
+    for (size_t i = 0; i < MR_COUNT_OF(workers); i++) {
+        yyjson_val *map = yyjson_obj_get(document, workers[i].p);
+        if (map == NULL) continue;
+        size_t n = 0;
+        char *json = yyjson_val_write(map, 0, &n);
+        if (json == NULL) return MR_ENO_MEMORY;
+        ret->spec_json = mr_str_copy(arena, (struct mr_str){json, n});
+        free(json);
+        ret->mpi = i == 1;
+        argv[0] = workers[i];
+        ret->argv_count = 1;
+        return ret->spec_json.p != NULL ? 0 : MR_ENO_MEMORY;
+    }
+    return MR_EINVALID;
+}
+
+static int start_stdin(yyjson_val *document, struct mr_arena *arena, struct mr_engine_start *ret)
+{
+    struct mr_buf bytes;
+    yyjson_val *text = yyjson_obj_get(document, "stdin");
+    if (text == NULL) return 0;
+    mr_buf_init(&bytes, MR_SPEC_BYTES_MAX);
+    int error = mr_base64_get(&bytes, (struct mr_str){yyjson_get_str(text), yyjson_get_len(text)});
+    if (error == 0) ret->stdin_bytes = mr_str_copy(arena, mr_buf_str(&bytes));
+    mr_buf_done(&bytes);
+    return error;
+}
+
+int ctl_spec_start(const struct ctl_spec *spec, const struct mr_effect_start *start,
+                   const struct ctl_book *book, struct mr_arena *arena, struct mr_engine_start *ret)
+{
+    yyjson_doc *doc = yyjson_read(spec->document, strlen(spec->document), 0);
+    yyjson_val *document = yyjson_doc_get_root(doc);
+    if (document == NULL) return MR_ECORRUPT;
+    yyjson_val *work_dir = yyjson_obj_get(document, "work_dir");
+    *ret = (struct mr_engine_start){.lease = start->lease,
+                                    .workload = start->workload,
+                                    .node = start->node,
+                                    .run = start->run,
+                                    .tasks = start->tasks,
+                                    .rank_first = start->rank_first,
+                                    .world_size = start->world_size,
+                                    .node_rank = start->node_rank,
+                                    .node_count = start->node_count,
+                                    .devices = start->devices,
+                                    .cpu_milli = start->shape.cpu_milli,
+                                    .mem_mib = start->shape.mem_mib};
+    int error = start_argv(document, arena, ret);
+    if (error == 0) error = start_envs(document, start, book, arena, ret);
+    if (error == 0) error = start_stdin(document, arena, ret);
+    if (error == 0 && work_dir != NULL) {
+        ret->work_dir =
+            mr_str_copy(arena, (struct mr_str){yyjson_get_str(work_dir), yyjson_get_len(work_dir)});
+    }
+    yyjson_doc_free(doc);
+    return error;
+}
