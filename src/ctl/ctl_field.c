@@ -98,7 +98,7 @@ int ctl_field_u64(const struct ctl_fields *f, const char *name, uint64_t min, ui
                   uint64_t *ret)
 {
     char scratch[40];
-    struct mr_str text;
+    struct mr_str text = {0};
     uint64_t number;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
@@ -143,7 +143,7 @@ int ctl_text_milli(struct mr_str text, uint64_t max, uint64_t *ret)
 int ctl_field_milli(const struct ctl_fields *f, const char *name, uint64_t max, uint64_t *ret)
 {
     char scratch[40];
-    struct mr_str text;
+    struct mr_str text = {0};
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
     if (!value_text(value, scratch, &text) || ctl_text_milli(text, max, ret) != 0 || *ret == 0) {
@@ -184,7 +184,7 @@ int ctl_field_mib(const struct ctl_fields *f, const char *name, uint64_t max, ui
                                         {"M", 1},     {"MB", 1},         {"MiB", 1},   {"T", 1048576},
                                         {"TB", 1048576}, {"TiB", 1048576}};
     char scratch[40];
-    struct mr_str text, unit;
+    struct mr_str text = {0}, unit;
     uint64_t milli, size;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
