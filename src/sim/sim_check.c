@@ -88,6 +88,33 @@ static bool job_is_disturbed(struct sim *sim, uint64_t workload)
     return disturbed;
 }
 
+/* Whether the smallest form of a waiting job fits into what is free now, on whichever nodes. Whole
+ * devices are not looked into: then "no" is right too often, and only a hang may be overlooked. */
+static bool could_start(struct sim *sim, const struct mr_workload_info *info)
+{
+    const struct mr_shape *shape = &info->shape;
+    uint64_t fits = 0;
+    if (shape->accel_milli >= 1000) return false;
+    for (uint32_t i = 1; i <= sim->c.nodes; i++) {
+        struct mr_node_info node;
+        if (mr_core_node(mr_ctl_core(sim->ctl), (struct mr_node_id){i}, &node) != 0) continue;
+        if (node.state != MR_NODE_UP) continue;
+        uint64_t n = MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
+        if (shape->accel_milli > 0) n = MR_MIN(n, node.accel_free_milli / shape->accel_milli);
+        fits += n;
+    }
+    return fits >= info->tasks_min;
+}
+
+/* A gang that is too large for what services leave waits for ever, and rightly. */
+static bool waits_rightly(struct sim *sim, const struct mr_workload_info *info)
+{
+    struct mr_totals totals;
+    mr_core_totals(mr_ctl_core(sim->ctl), &totals);
+    return info->state == MR_STATE_PENDING && info->lease_count == 0 && totals.running <= SIM_MODELS &&
+           !could_start(sim, info);
+}
+
 static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
 {
     const struct mr_core *core = mr_ctl_core(sim->ctl);
@@ -100,7 +127,7 @@ static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
                         (unsigned long long)job->workload);
             return true;
         }
-        if (!mr_state_final(info.state)) {
+        if (!mr_state_final(info.state) && !waits_rightly(sim, &info)) {
             struct mr_buf why;
             mr_buf_init(&why, 4096);
             mr_reason_put(&why, &info.reason);
@@ -168,7 +195,7 @@ static void check_job_ends(struct sim *sim)
         struct mr_workload_info info;
         if (job->workload == 0 || job->is_service || job->cancelled) continue;
         if (mr_core_workload(core, (struct mr_workload_id){job->workload}, &info) != 0) continue;
-        if (job_is_disturbed(sim, job->workload)) continue;
+        if (!mr_state_final(info.state) || job_is_disturbed(sim, job->workload)) continue;
         bool fine = job->code == 0 ? info.state == MR_STATE_COMPLETED
                                    : info.state == MR_STATE_FAILED && info.exit_code == job->code;
         /* A failing job uses up its restarts first; each run ends by its own code. */

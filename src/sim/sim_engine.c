@@ -363,6 +363,14 @@ void sim_node_die(struct sim *sim, uint32_t node)
     }
 }
 
+void sim_node_back(struct sim *sim, uint32_t node)
+{
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        if (lease->state == SIM_LEASE_EXITED && lease->node == node) tell(sim, MR_ENGINE_EXITED, lease);
+    }
+}
+
 void sim_worker_kill(struct sim *sim)
 {
     uint32_t live = 0;

@@ -169,7 +169,7 @@ struct sim_conditions {
 };
 struct sim_node {
     uint32_t cpu_milli, mem_mib, accel_count;
-    bool up;
+    bool up, telling; /* telling: its state is on the way to the daemon */
 };
 struct sim_lane {
     struct mr_env env;
@@ -237,6 +237,7 @@ void sim_engine_init(struct sim *sim);
 struct sim_lease *sim_lease_get(struct sim *sim, uint64_t id); /* NULL: unknown */
 void sim_lease_exit(struct sim *sim, struct sim_lease *lease, int kind, int32_t code);
 void sim_node_die(struct sim *sim, uint32_t node);
+void sim_node_back(struct sim *sim, uint32_t node); /* says what ended while it was away */
 void sim_worker_kill(struct sim *sim); /* a random live one */
 void sim_report_meter(struct sim *sim, const struct sim_lease *lease, uint64_t serial,
                       uint32_t tenant, const struct mr_usage *usage);

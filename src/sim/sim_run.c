@@ -89,7 +89,8 @@ static void node_told(struct mr_ctl_call *call)
     struct sim_node_call *tell = call->arg;
     struct sim *sim = tell->sim;
     uint32_t node = tell->node;
-    bool again = call->error != 0 || tell->was_up != sim->nodes[node].up;
+    bool again = call->error != 0;
+    sim->nodes[node].telling = false;
     mr_buf_done(&call->out);
     mr_buf_done(&call->out_text);
     mr_free(tell);
@@ -107,6 +108,7 @@ static void node_tell_run(void *arg)
 static void node_tell(struct sim *sim, uint32_t node)
 {
     if (!sim->up || !sim->set_up) return;
+    sim->nodes[node].telling = true;
     uint32_t tag = sim->memory.tag;
     sim->memory.tag = sim->incarnation;
     struct sim_node_call *tell = mr_alloc_zero(sizeof *tell);
@@ -125,11 +127,18 @@ static void node_tell(struct sim *sim, uint32_t node)
     sim_in_daemon(sim, sim_draw(sim, 1000, SIM_SECOND_US), node_tell_run, tell, NULL);
 }
 
+/* A node that is said to be down stays down until that is known: it is fenced, as a real one is. */
+static bool node_may_change(const struct sim *sim, uint32_t node)
+{
+    return sim->up ? sim->set_up && !sim->nodes[node].telling : true;
+}
+
 static void noise(void *arg)
 {
     struct sim *sim = arg;
     if (sim->failed) return;
     for (uint32_t i = 1; i <= sim->c.nodes; i++) {
+        if (!node_may_change(sim, i)) continue;
         bool changes = sim->nodes[i].up ? sim_chance(sim, sim->c.node_ppm)
                                         : sim->quiet || sim_draw(sim, 0, 99) == 0;
         if (!changes) continue;
@@ -138,6 +147,7 @@ static void noise(void *arg)
         } else {
             sim_say(sim, "node %u is back", i);
             sim->nodes[i].up = true;
+            sim_node_back(sim, i);
         }
         node_tell(sim, i);
     }
