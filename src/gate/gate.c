@@ -121,14 +121,28 @@ void gate_drain_check(struct mr_gate *gate)
     gate->env->ops->post(gate->env, gate->env->lane, &gate->drain_post);
 }
 
-static void drain_deadline(void *arg)
+/* Workers that did not answer a CANCEL in time keep their ENDs for the next daemon. */
+static void drain_last(void *arg)
 {
     struct mr_gate *gate = arg;
     gate->drain_timer = NULL;
     gate->drain_late = true;
     gate_now(gate);
+    gate_drain_check(gate);
+}
+
+static void drain_deadline(void *arg)
+{
+    struct mr_gate *gate = arg;
+    gate->drain_timer = NULL;
+    gate_now(gate);
     for (struct gate_conn *conn = gate->conns; conn != NULL; conn = conn->next) {
         gate_conn_close(conn, true);
+    }
+    if (gate->env->ops->timer_start(gate->env, gate->now_us + GATE_DRAIN_GRACE_US, drain_last, gate,
+                                    &gate->drain_timer) != 0) {
+        drain_last(gate);
+        return;
     }
     gate_drain_check(gate);
 }

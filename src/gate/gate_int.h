@@ -31,6 +31,7 @@
 #define GATE_WATCH_US          5000000u /* how often silent replicas are looked for */
 #define GATE_SILENT_PING_US    10000000u
 #define GATE_SILENT_DEAD_US    30000000u
+#define GATE_DRAIN_GRACE_US    2000000u       /* for the ENDs of what a drain's deadline cut */
 #define GATE_FOLLOW_US         300000u        /* how often a followed log is looked at */
 #define GATE_PIECE_BYTES       (256u * 1024u) /* of a file */
 #define GATE_TENANT_BUCKETS    64u

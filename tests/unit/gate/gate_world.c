@@ -152,7 +152,7 @@ static void wire_read_pause(struct mr_conn *conn, bool paused)
 static void wire_close(struct mr_conn *conn, bool now)
 {
     need(!conn->closed, "close after on_close");
-    (void)now;
+    conn->dropped |= now;
     conn->closing = true;
 }
 static const struct mr_wire_ops wire_ops = {wire_connect, wire_handle, wire_send, wire_read_pause,
@@ -288,6 +288,7 @@ void worker_end(struct worker *worker, uint32_t stream, enum mr_finish finish, i
     need(s->used, "END of a stream that is none");
     s->used = false;
     uint64_t serial = ++worker->serial;
+    need(worker->unsettled_count < WORLD_ENDS_MAX, "too many ENDs");
     worker->unsettled[worker->unsettled_count++] = serial;
     worker->billed_tokens += s->sent;
     worker_say(worker,
@@ -322,7 +323,7 @@ static void worker_submit(struct worker *worker, const struct mr_wire_frame *fra
 {
     const struct mr_wire_submit *submit = &frame->u.submit;
     struct worker_stream *s = &worker->streams[frame->stream];
-    need(frame->stream > 0 && frame->stream <= MR_WIRE_STREAMS_MAX && !s->used,
+    need(frame->stream > 0 && frame->stream <= WORLD_STREAMS_MAX && !s->used,
          "SUBMIT on a stream that is live");
     need(!worker->not_ready, "SUBMIT before the worker was ready");
     *s = (struct worker_stream){.used = true,
@@ -331,8 +332,6 @@ static void worker_submit(struct worker *worker, const struct mr_wire_frame *fra
                                 .priority = submit->priority,
                                 .max_tokens = submit->chat.sampling.max_tokens};
     copy_text(s->resume, sizeof s->resume, submit->resume);
-    copy_text(s->last, sizeof s->last,
-              submit->chat.messages[submit->chat.message_count - 1].content);
     s->at = submit->resume.n; /* goes on behind what was said */
     if (worker->submits < MR_COUNT_OF(worker->order)) {
         worker->order[worker->submits] = submit->tenant;
@@ -342,7 +341,8 @@ static void worker_submit(struct worker *worker, const struct mr_wire_frame *fra
 }
 static void worker_take(struct worker *worker, const struct mr_wire_frame *frame)
 {
-    struct worker_stream *s = &worker->streams[frame->stream & 2047];
+    struct worker_stream *s =
+        &worker->streams[frame->stream <= WORLD_STREAMS_MAX ? frame->stream : 0];
     switch (frame->type) {
     case MR_WIRE_SUBMIT:
         worker_submit(worker, frame);
@@ -358,7 +358,9 @@ static void worker_take(struct worker *worker, const struct mr_wire_frame *frame
         if (s->used) worker_end(worker, frame->stream, MR_FINISH_CANCELLED, 0, "");
         break;
     case MR_WIRE_SETTLED:
-        worker->settled[worker->settled_count++] = frame->u.serial;
+        if (worker->settled_count < WORLD_ENDS_MAX) {
+            worker->settled[worker->settled_count++] = frame->u.serial;
+        }
         for (uint32_t i = 0; i < worker->unsettled_count; i++) {
             if (worker->unsettled[i] != frame->u.serial) continue;
             worker->unsettled[i] = worker->unsettled[--worker->unsettled_count];
@@ -402,7 +404,7 @@ void worker_die(struct worker *worker)
 uint32_t worker_live(const struct worker *worker)
 {
     uint32_t live = 0;
-    for (size_t i = 0; i <= MR_WIRE_STREAMS_MAX; i++)
+    for (size_t i = 0; i <= WORLD_STREAMS_MAX; i++)
         live += worker->streams[i].used;
     return live;
 }
@@ -418,7 +420,7 @@ static void conn_close_deliver(struct mr_conn *conn)
         worker->conn = NULL;
         memset(worker->streams, 0, sizeof worker->streams);
     }
-    if (conn->handler->on_close != NULL) {
+    if (conn->handler != NULL && conn->handler->on_close != NULL) {
         conn->handler->on_close(conn->arg, conn->closing ? 0 : MR_ECLOSED);
     }
     if (worker != NULL) conn_forget(conn);
@@ -445,6 +447,8 @@ static bool conn_step(struct mr_conn *conn)
 {
     if (conn->closed) return false;
     if (conn->closing || conn->far_gone) {
+        bool flushed = !conn->dropped && !conn->far_gone && conn->worker != NULL;
+        if (flushed && !conn->opening && worker_read(conn)) return true;
         conn_close_deliver(conn);
         return true;
     }

@@ -11,7 +11,9 @@
 
 #include "gate/gate_int.h"
 
-#define WORLD_CALLS_MAX   65536u
+#define WORLD_CALLS_MAX   4096u
+#define WORLD_STREAMS_MAX 128u /* of one worker */
+#define WORLD_ENDS_MAX    1024u
 #define WORLD_WORKERS_MAX 8u
 #define WORLD_MODELS_MAX  8u
 
@@ -26,7 +28,8 @@ struct mr_conn {
     struct mr_buf from_gate; /* what the gate sent and the far side read */
     struct mr_buf queued;    /* what the gate sent and the far side did not take yet */
     struct worker *worker;   /* NULL: a client */
-    bool opening, stalled, above_high, paused, far_end, far_end_told, far_gone, closing, closed;
+    bool opening, stalled, above_high, paused, far_end, far_end_told, far_gone, closing, closed,
+        dropped;
     int error;
     uint32_t accepted_sends;
 };
@@ -47,19 +50,18 @@ struct worker {
     size_t decoded; /* bytes of conn->from_gate */
     uint64_t serial;
     uint32_t submits, credits, cancels, pings;
-    uint64_t settled[4096];
+    uint64_t settled[WORLD_ENDS_MAX];
     uint32_t settled_count;
-    uint64_t unsettled[4096];
+    uint64_t unsettled[WORLD_ENDS_MAX];
     uint32_t unsettled_count;
     struct worker_stream {
         bool used;
         uint32_t tenant, sent, credit, max_tokens;
         size_t at; /* of reply */
-        char resume[4096];
-        char last[4096]; /* last message's content */
+        char resume[512];
         uint8_t priority;
-    } streams[MR_WIRE_STREAMS_MAX + 1];
-    uint32_t order[4096]; /* tenants in the order of their SUBMITs */
+    } streams[WORLD_STREAMS_MAX + 1];
+    uint32_t order[WORLD_ENDS_MAX]; /* tenants in the order of their SUBMITs */
     uint64_t decoded_tokens, billed_tokens;
 };
 
