@@ -39,7 +39,7 @@ _Static_assert(sizeof(struct core_node) == 80 + 2 * MR_DEVICES_PER_NODE_MAX, "no
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 24, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 48, "no padding");
-_Static_assert(sizeof(struct core_tenant) == 104, "no padding");
+_Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
 _Static_assert(sizeof(struct core_workload) == 328, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
@@ -158,6 +158,7 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     core->lease_next = 1;
     core->entry_next = 1;
     core->order_next = 1;
+    core->share_epoch = 1;
     bool fits = core_layout(limits, core->tables, &need);
     MR_ASSERT(fits);
     core_fleet_init(core);

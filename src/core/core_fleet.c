@@ -420,6 +420,8 @@ static void up_count(struct mr_core *core, const struct core_node *n, int sign)
     core->accel_milli += (uint64_t)(sign * (int64_t)accel);
     core->type_milli[n->accel_type] += (uint64_t)(sign * (int64_t)accel);
     core->type_nodes_up[n->accel_type] += (uint32_t)sign;
+    core->share_epoch++;
+    if (core->share_epoch == 0) core->share_epoch = 1;
 }
 
 static bool node_valid(const struct mr_core *core, const struct mr_event_node *event)

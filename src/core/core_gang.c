@@ -47,7 +47,7 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     if (tasks == 0) {
         *ret_tenant = 0;
         if (core_room_make(core, workload, &request)) return true;
-        core_place_reason(core, &request, ret_reason);
+        if (core->trace != NULL) core_place_reason(core, &request, ret_reason);
         return false;
     }
     core_class_leave(core, workload);

@@ -127,7 +127,8 @@ struct core_tenant {
     uint32_t running, pending; /* with everything below it */
     uint32_t blocked_first;    /* classes that wait for this tenant's quota */
     uint8_t present, depth, pad[2];
-    uint32_t pad2;
+    uint32_t share_epoch; /* share is of this state of the fleet; 0: out of date */
+    uint64_t share;
 };
 
 struct core_line {
@@ -256,12 +257,14 @@ struct mr_core {
     /* queue */
     uint32_t wait_first[CORE_WAIT_BUCKETS];
     uint32_t victim_first[MR_PRIORITY_COUNT * MR_ACCEL_TYPES_MAX];
+    uint32_t victim_count[MR_PRIORITY_COUNT];
     uint32_t ended_first, ended_last, id_first, id_last;
     uint32_t timers;
     uint32_t cut_first, cut_last;   /* running leases by their next hourly entry */
     uint32_t stop_first, stop_last; /* leases that end and are promised to nobody */
     uint32_t meter_first, meter_last;
-    uint32_t pending, running, pad;
+    uint32_t pending, running;
+    uint32_t share_epoch; /* counts changes of the fleet's size */
     /* money */
     uint64_t charged_nusd; /* over all entries */
     uint64_t saturated;    /* a sum reached its type's end: absurd prices or times */
@@ -410,7 +413,7 @@ void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shap
 void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
                      uint32_t tasks);
 void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pending);
-uint64_t core_tenant_share(const struct mr_core *core, uint32_t tenant);
+uint64_t core_tenant_share(struct mr_core *core, uint32_t tenant);
 
 /* core_lease.c */
 uint32_t core_lease_find(const struct mr_core *core, uint64_t id);

@@ -318,7 +318,7 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
         return;
     }
     uint32_t head = c->head;
-    struct mr_reason reason;
+    struct mr_reason reason = {.code = MR_REASON_NONE};
     uint32_t tenant = 0;
     bool service = core_is_service(core_workload(core, head));
     c->candidate = 1; /* so that it is not dropped when its last member leaves */

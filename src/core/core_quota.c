@@ -71,6 +71,7 @@ bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event)
     t->parent = event->parent.v;
     t->depth = (uint8_t)depth;
     t->weight = event->weight;
+    t->share_epoch = 0;
     t->quota_cpu_milli = event->quota_cpu_milli;
     t->quota_mem_mib = event->quota_mem_mib;
     t->quota_accel_milli = event->quota_accel_milli;
@@ -135,6 +136,7 @@ static void held_change(struct mr_core *core, uint32_t tenant, const struct mr_s
         uint64_t *held[2][3] = {{&t->cpu_milli, &t->mem_mib, &t->accel_milli},
                                 {&t->own_cpu_milli, &t->own_mem_mib, &t->own_accel_milli}};
         uint32_t rows = at == tenant ? 2 : 1;
+        if (at == tenant) t->share_epoch = 0;
         const uint64_t amount[3] = {cpu, mem, accel};
         for (uint32_t row = 0; row < rows; row++) {
             for (uint32_t i = 0; i < 3; i++) {
@@ -173,10 +175,11 @@ void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pe
 }
 
 /* Dominant share over weight, in 2^-32 of the fleet (Ghodsi et al. 2011, section 4.1). */
-uint64_t core_tenant_share(const struct mr_core *core, uint32_t tenant)
+uint64_t core_tenant_share(struct mr_core *core, uint32_t tenant)
 {
-    const struct core_tenant *t = core_tenant(core, tenant);
+    struct core_tenant *t = core_tenant(core, tenant);
     MR_ASSERT(t->weight > 0);
+    if (t->share_epoch == core->share_epoch) return t->share;
     const uint64_t parts[3][2] = {{t->own_cpu_milli, core->cpu_milli},
                                   {t->own_mem_mib, core->mem_mib},
                                   {t->own_accel_milli, core->accel_milli}};
@@ -186,5 +189,7 @@ uint64_t core_tenant_share(const struct mr_core *core, uint32_t tenant)
         if (held == 0) continue;
         share = MR_MAX(share, mr_mul_div_u64(held, (uint64_t)1 << 32, parts[i][1]));
     }
-    return share * 1000 / t->weight;
+    t->share = share * 1000 / t->weight;
+    t->share_epoch = core->share_epoch;
+    return t->share;
 }

@@ -49,6 +49,7 @@ void core_victim_join(struct mr_core *core, uint32_t workload)
     w->victim_next = *head;
     if (*head != 0) core_workload(core, *head)->victim_prev = workload;
     *head = workload;
+    core->victim_count[w->priority]++;
 }
 
 void core_victim_leave(struct mr_core *core, uint32_t workload)
@@ -61,6 +62,8 @@ void core_victim_leave(struct mr_core *core, uint32_t workload)
     w->victim_list = 0;
     w->victim_prev = 0;
     w->victim_next = 0;
+    MR_ASSERT(core->victim_count[w->priority] > 0);
+    core->victim_count[w->priority]--;
 }
 
 /* --- choosing candidates ------------------------------------------------------------------- */
@@ -127,6 +130,7 @@ static void candidates_collect(const struct mr_core *core, struct room *room, ui
     uint32_t highest = w->priority + (core_is_service(w) ? 0u : 1u);
     for (uint32_t priority = MR_PRIORITY_COUNT; priority-- > highest;) {
         for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+            if (core->victim_count[priority] == 0) break;
             /* Work without accelerators may sit on the cpu that is missed. */
             if (type != 0 && !core_shape_accepts(&w->shape, type)) continue;
             uint32_t at = core->victim_first[priority * MR_ACCEL_TYPES_MAX + type];
@@ -267,7 +271,10 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->claimed == 0 && core->plan_count == 0);
-    struct room room = {.count = 0};
+    struct room room; /* large: only what is counted is ever read */
+    room.count = 0;
+    room.given = 0;
+    room.stopping_count = 0;
     candidates_collect(core, &room, workload);
     if (room.count + room.stopping_count == 0) return false;
     struct core_released before[MR_ACCEL_TYPES_MAX];

@@ -113,7 +113,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     if (tasks == 0) {
         *ret_tenant = 0;
         if (core_room_make(core, workload, &request)) return true;
-        core_place_reason(core, &request, ret_reason);
+        if (core->trace != NULL) core_place_reason(core, &request, ret_reason);
         return false;
     }
     if (w->started_us == 0) w->started_us = core->now_us;
