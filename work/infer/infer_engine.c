@@ -75,6 +75,31 @@ int infer_engine_load(struct infer_engine *engine, const struct infer_choice *ch
     return 0;
 }
 
+/* Sequences, caches and weights; what was not loaded is fine. */
+static void engine_unload(struct infer_engine *engine)
+{
+    engine->ready = false;
+    for (size_t i = 0; i < INFER_SEQS_MAX; i++) {
+        if (engine->seqs[i].used) {
+            infer_engine_seq_drop(engine, &engine->seqs[i]);
+        }
+    }
+    for (size_t i = 0; i < engine->lane_count; i++) {
+        infer_lane_close(&engine->lanes[i]);
+    }
+    infer_step_done(engine);
+    infer_model_free(&engine->model);
+    engine->lane_count = 0;
+}
+
+int infer_engine_reload(struct infer_engine *engine, const struct infer_choice *choice)
+{
+    MR_ASSERT(engine->running + engine->waiting == 0);
+    engine_unload(engine);
+    engine->pace = (struct infer_pace){0};
+    return infer_engine_load(engine, choice, NULL, NULL);
+}
+
 void infer_engine_free(struct infer_engine *engine)
 {
     if (engine == NULL) {
@@ -86,16 +111,7 @@ void infer_engine_free(struct infer_engine *engine)
             infer_engine_finish(engine, request, MR_FINISH_CANCELLED, 0, MR_STR(""));
         }
     }
-    for (size_t i = 0; i < INFER_SEQS_MAX; i++) {
-        if (engine->seqs[i].used) {
-            infer_engine_seq_drop(engine, &engine->seqs[i]);
-        }
-    }
-    for (size_t i = 0; i < engine->lane_count; i++) {
-        infer_lane_close(&engine->lanes[i]);
-    }
-    infer_step_done(engine);
-    infer_model_free(&engine->model);
+    engine_unload(engine);
     infer_meter_close(&engine->meter);
     mr_buf_done(&engine->out);
     mr_free(engine);

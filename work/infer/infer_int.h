@@ -29,6 +29,14 @@
 #define INFER_KV_BYTES_DEFAULT (768ull * 1024u * 1024u)
 #define INFER_HOST_BYTES_MAX   (512ull * 1024u * 1024u) /* KV of evicted sequences, in memory */
 #define INFER_SAMPLES          512u  /* recent latencies that percentiles are taken of */
+#define INFER_PATH_BYTES_MAX   1024u /* a file name in a spec, and its zero */
+#define INFER_CONTEXT_MAX      1048576u
+#define INFER_THREADS_MAX      256u
+#define INFER_ITL_MS_MAX       60000u
+#define INFER_GRACE_MS_MAX     3600000u
+#define INFER_GRACE_MS_DEFAULT 8000u /* after SIGTERM; then what still runs is cancelled */
+#define INFER_UBATCH_MIN       16u
+#define INFER_QUALITY_BOUND    0.01  /* greatest accepted rise of perplexity */
 
 uint64_t infer_now_us(void); /* monotonic */
 
@@ -149,10 +157,11 @@ void infer_meter_end(struct infer_meter *meter, int slot, struct mr_wire_end *en
 bool infer_meter_settle(struct infer_meter *meter, uint64_t serial); /* false: unknown */
 void infer_meter_disown(struct infer_meter *meter, int owner);       /* its connection closed */
 
-/* --- the model file (infer_model.c) ----------------------------------------------------------------- */
+/* --- what to serve, and how (infer_spec.c) ------------------------------------------------------- */
 
 struct infer_choice { /* what was measured to be fastest; how to open the model */
-    char file[1024];      /* the weights to load */
+    char file[INFER_PATH_BYTES_MAX]; /* the weights to load */
+    uint64_t file_bytes;  /* its size when it was measured; 0: not known */
     char format[32];      /* "Q4_1 as shipped" */
     int flash_attention;  /* 0 or 1 */
     bool streams;         /* unrelated sequences in a cache of their own each */
@@ -166,10 +175,20 @@ struct infer_config {
     const char *adapters[INFER_ADAPTERS_MAX];
     size_t adapter_count;
     uint64_t lease;
-    uint32_t slots, context, threads, itl_ms;
+    uint32_t slots, context, threads, itl_ms, grace_ms;
     double quality_bound; /* greatest accepted rise of perplexity, as a fraction */
-    bool no_convert, no_tune, verbose, tune, bench, json;
+    bool no_convert, no_tune, verbose, tune, bench, json, quick;
 };
+
+/* Fills the fields that the spec names, the others stay. Strings lie in the arena. 0, or an error
+ * and a line for people in `ret_problem`; then config is untouched. */
+int infer_spec_parse(struct mr_str json, struct mr_arena *arena, struct infer_config *config,
+                     char *ret_problem, size_t problem_size);
+/* The stored choice. parse: 0, or an error when it is not ours, damaged or of another version. */
+int infer_choice_parse(struct mr_str json, struct infer_choice *ret_choice);
+void infer_choice_put(struct mr_buf *buf, const struct infer_choice *choice);
+
+/* --- the model file (infer_model.c) ----------------------------------------------------------------- */
 
 /* Says on stderr, once, what is wrong with a file that is to be loaded and what to do. true: fine. */
 bool infer_model_check(const char *path, const char *what);
@@ -331,6 +350,9 @@ int infer_engine_new(const struct infer_config *config, const struct infer_sink 
                      struct infer_engine **ret_engine);
 int infer_engine_load(struct infer_engine *engine, const struct infer_choice *choice,
                       infer_progress_fn progress, void *context);
+/* The same model by another choice (weights, cache); nothing may run or wait. On failure nothing is
+ * loaded, and it may be called again. */
+int infer_engine_reload(struct infer_engine *engine, const struct infer_choice *choice);
 void infer_engine_free(struct infer_engine *engine);
 /* Takes a request or answers its END at once through `ret_refused` (serial 0): then the result is
  * the error and nothing else will come. 0: sink.end will be called exactly once, later. */

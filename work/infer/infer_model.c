@@ -139,12 +139,14 @@ static int adapters_load(struct infer_model *model, const struct infer_config *c
 struct progress {
     infer_progress_fn fn;
     void *context;
+    bool given_up;
 };
 
 static bool progress_pass(float done, void *context)
 {
     struct progress *progress = context;
-    return progress->fn == NULL || progress->fn(done, progress->context);
+    progress->given_up = progress->fn != NULL && !progress->fn(done, progress->context);
+    return !progress->given_up;
 }
 
 static void facts_fill(struct infer_model *model)
@@ -164,13 +166,14 @@ int infer_model_load(struct infer_model *model, const struct infer_config *confi
 {
     *model = (struct infer_model){.choice = *choice};
     if (!infer_model_check(choice->file, "model")) return MR_EINVALID;
-    struct progress pass = {progress, context};
+    struct progress pass = {.fn = progress, .context = context};
     struct llama_model_params params = llama_model_default_params();
     params.progress_callback = progress_pass;
     params.progress_callback_user_data = &pass;
     infer_log_capture(true);
     model->model = llama_model_load_from_file(choice->file, params);
     infer_log_capture(false);
+    if (model->model == NULL && pass.given_up) return MR_ECANCELLED;
     if (model->model == NULL) {
         char problem[640];
         (void)snprintf(problem, sizeof(problem), "could not be loaded (%s)", infer_log_last());
