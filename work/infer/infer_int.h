@@ -386,6 +386,8 @@ void infer_step_done(struct infer_engine *engine);
 int infer_loop_run(const struct infer_config *config, const struct infer_choice *choice);
 int infer_bench_run(const struct infer_config *config, const struct infer_choice *choice);
 int infer_tune_run(const struct infer_config *config);
+/* Makes this process the least important one; it dies with the one that started it. */
+void infer_tune_background(void);
 /* What an earlier measurement chose for this model on this machine, or the model as shipped. */
 void infer_tune_choice(const struct infer_config *config, struct infer_choice *ret_choice);
 

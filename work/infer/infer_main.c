@@ -251,6 +251,7 @@ static int config_complete(struct infer_config *config, struct mr_arena *arena)
 static int options_read(int argc, char **argv, struct infer_config *config, bool *ret_background)
 {
     int code = 0;
+    bool adapters = false;
     optind = 1;
     while ((code = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (code == OPT_HELP) {
@@ -260,6 +261,10 @@ static int options_read(int argc, char **argv, struct infer_config *config, bool
         if (code == OPT_VERSION) {
             (void)printf("millrace-infer %s, llama.cpp %s\n", MR_VERSION, llama_version());
             return -1;
+        }
+        if (code == OPT_ADAPTER && !adapters) {
+            adapters = true;
+            config->adapter_count = 0; /* options replace what the spec says */
         }
         if (code == '?' || option_take(config, code, ret_background) != 0) {
             (void)fprintf(stderr, "millrace-infer: see millrace-infer --help\n");
@@ -306,7 +311,6 @@ int main(int argc, char **argv)
         code = spec_read(&config, &arena) != 0 ? EXIT_FAILURE : 0;
     }
     if (code == 0) {
-        config.adapter_count = argc > 1 ? 0 : config.adapter_count;
         code = options_read(argc, argv, &config, &background);
     }
     if (code == 0) {
