@@ -149,6 +149,7 @@ static void write_all(struct infer_loop *loop)
         struct infer_conn *conn = &loop->conns[i];
         if (conn->used && (infer_conn_unsent(conn) > 0 || conn->out.failed) &&
             !infer_conn_write(conn)) {
+            (void)infer_conn_read(loop, i); /* it may have settled something before it went */
             infer_conn_close(loop, i);
         }
     }
