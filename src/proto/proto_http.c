@@ -10,7 +10,8 @@
  * Invariants: (1) start <= line <= scan <= n <= capacity;
  *             (2) the same bytes give the same requests or the same error, however they are cut;
  *             (3) while a request is out, its bytes do not move;
- *             (4) a message has one length: Content-Length or chunks, never both, never two.
+ *             (4) a message has one length: Content-Length or chunks, never both, never two;
+ *             (5) joined chunks end before the bytes that are yet to be read.
  * Never:      a guess. What RFC 9112 lets a recipient repair (bare LF, folded lines, white space
  *             before the colon) is refused, because the next hop may repair it in another way.
  * Cost:       O(n) over all feeds, whatever their sizes; no allocation once warm.
@@ -765,6 +766,7 @@ static void chunk_gap_close(struct mr_http_parser *parser)
     size_t to = parser->body + (size_t)parser->body_n;
     bool in_line = parser->state == READ_CHUNK_SIZE || parser->state == READ_TRAILERS;
     size_t from = in_line ? parser->line : parser->scan;
+    MR_INVARIANT(5, to <= from);
     size_t gap_n = from - to;
     size_t rest_n = parser->n - from;
     if (gap_n < CHUNK_GAP_BYTES || gap_n < rest_n) return;
@@ -835,7 +837,9 @@ static int advance(struct mr_http_parser *parser)
         r = step(parser);
     } while (r == 1);
     if (r < 0) return r;
-    if (parser->chunked && parser->state != READ_DONE) chunk_gap_close(parser);
+    if (parser->state >= READ_CHUNK_SIZE && parser->state <= READ_TRAILERS) {
+        chunk_gap_close(parser);
+    }
     MR_INVARIANT(1, parser->start <= parser->line);
     MR_INVARIANT(1, parser->line <= parser->scan);
     MR_INVARIANT(1, parser->scan <= parser->n);

@@ -292,9 +292,71 @@ static void secrets_are_equal_only_when_every_byte_is(void **state)
     assert_true(mr_secret_equal((struct mr_str){0}, MR_STR("")));
 }
 
+/* Eight bytes are looked at together: each byte value at each place among plain ones. */
+static void json_strings_are_escaped_at_every_place(void **state)
+{
+    (void)state;
+    for (unsigned value = 0; value < 256; value++) {
+        for (size_t n = 1; n <= 20; n++) {
+            for (size_t at = 0; at < n; at++) {
+                char text[20];
+                char expected[64];
+                size_t expected_n = 0;
+                struct mr_buf buf;
+
+                memset(text, 'x', sizeof text);
+                text[at] = (char)value;
+                expected[expected_n++] = '"';
+                for (size_t i = 0; i < n; i++) {
+                    const char *letter = i == at && value != 0
+                                             ? strchr("\"\"\\\\\bb\ff\nn\rr\tt", (int)value)
+                                             : NULL;
+
+                    if (i == at && value >= 0x80) {
+                        memcpy(expected + expected_n, "\xEF\xBF\xBD", 3);
+                        expected_n += 3;
+                    } else if (letter != NULL && (value < 0x20 || value == '"' || value == '\\')) {
+                        expected[expected_n++] = '\\';
+                        expected[expected_n++] = letter[1];
+                    } else if (i == at && value < 0x20) {
+                        expected_n += (size_t)snprintf(expected + expected_n, 7, "\\u%04x", value);
+                    } else {
+                        expected[expected_n++] = text[i];
+                    }
+                }
+                expected[expected_n++] = '"';
+                mr_buf_init(&buf, 256);
+                mr_json_put_string(&buf, (struct mr_str){text, n});
+                assert_int_equal(buf.n, expected_n);
+                assert_memory_equal(buf.p, expected, expected_n);
+                mr_buf_done(&buf);
+            }
+        }
+    }
+}
+
+static void utf8_is_judged_at_every_place(void **state)
+{
+    (void)state;
+    for (unsigned value = 0; value < 256; value++) {
+        for (size_t n = 1; n <= 20; n++) {
+            for (size_t at = 0; at < n; at++) {
+                char text[20];
+
+                memset(text, 'x', sizeof text);
+                text[at] = (char)value;
+                assert_int_equal(mr_utf8_valid_prefix((struct mr_str){text, n}),
+                                 value < 0x80 ? n : at);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_strings_are_escaped_at_every_place),
+        cmocka_unit_test(utf8_is_judged_at_every_place),
         cmocka_unit_test(hex_goes_both_ways),
         cmocka_unit_test(hex_of_the_wrong_length_or_letters_is_refused_whole),
         cmocka_unit_test(base64_matches_the_rfc_both_ways_with_and_without_padding),

@@ -73,19 +73,31 @@ static void expect(struct mr_str bytes, const char *outcome)
 }
 #define EXPECT(literal, outcome) expect(MR_STR(literal), outcome)
 
-/* The status that the bytes end in; 0 when they do not. */
-static int status_of(struct mr_str bytes)
+static int status_of_pieces(struct mr_str bytes, size_t piece)
 {
     struct mr_http_parser *parser;
     struct mr_http_request request;
     assert_int_equal(mr_http_parser_new(&parser), 0);
-    int error = mr_http_parser_feed(parser, bytes.p, bytes.n);
-    while (error == 0 && (error = mr_http_parser_next(parser, &request)) == 1) {
-        error = 0;
+    int error = 0;
+    for (size_t at = 0; at < bytes.n && error == 0; at += piece) {
+        error = mr_http_parser_feed(parser, bytes.p + at, MR_MIN(piece, bytes.n - at));
+        while (error == 0 && (error = mr_http_parser_next(parser, &request)) == 1) {
+            error = 0;
+        }
     }
     int status = mr_http_parser_status(parser);
     assert_int_equal(status != 0, error != 0);
     mr_http_parser_free(parser);
+    return status;
+}
+
+/* The status that the bytes end in, however they are cut; 0 when they do not. */
+static int status_of(struct mr_str bytes)
+{
+    int status = status_of_pieces(bytes, bytes.n);
+    for (size_t piece = 1; piece <= 8; piece++) {
+        assert_int_equal(status_of_pieces(bytes, piece), status);
+    }
     return status;
 }
 #define REFUSED(literal, status) assert_int_equal(status_of(MR_STR(literal)), status)
@@ -299,6 +311,8 @@ static void requests_cannot_be_smuggled(void **state)
             400);
     REFUSED("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400);
     REFUSED(POST("X:\rTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400);
+    /* Found by the fuzzer: a large length, then chunks, and the head not whole yet. */
+    REFUSED(POST("Content-Length: 277\r\nTransfer-Encoding: chunked\r\nX: y\r\n", ""), 400);
 #define CHUNKED(body) POST("Transfer-Encoding: chunked\r\n", body)
     REFUSED(CHUNKED("3\r\nabcX"), 400);
     REFUSED(CHUNKED("3\r\nabc\rX"), 400);
