@@ -137,7 +137,7 @@ struct mr_ctl_config {
     size_t listener_count;
     uint64_t snapshot_every_records; /* 0: a default */
     uint64_t group_delay_us;         /* wait this long for company before a commit; 0: none */
-    struct mr_trace *trace;          /* may be NULL */
+    const struct mr_trace *trace;    /* may be NULL */
     void (*fatal)(void *arg, int error, struct mr_str text); /* fenced, store failed: stop */
     void *fatal_arg;
 };

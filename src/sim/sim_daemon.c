@@ -108,6 +108,7 @@ static void wire_up(struct sim *sim)
                                    .listener_count = sim->c.gates,
                                    .snapshot_every_records = sim->c.snapshot_every,
                                    .group_delay_us = sim->c.group_delay_us,
+                                   .trace = sim->trace,
                                    .fatal = on_fatal,
                                    .fatal_arg = sim};
     MR_ASSERT(mr_ctl_new(&config, &sim->ctl) == 0);
@@ -131,6 +132,12 @@ void sim_daemon_start(void *arg)
         return;
     }
     mr_buf_done(&problem);
+    struct mr_totals totals;
+    mr_core_totals(mr_ctl_core(sim->ctl), &totals);
+    sim_say(sim, "recovered: record %llu of %llu, %llu events, %u running, %u pending, %u leases",
+            (unsigned long long)mr_ctl_seq(sim->ctl), (unsigned long long)sim->store.seq_last,
+            (unsigned long long)mr_core_steps(mr_ctl_core(sim->ctl)), totals.running, totals.pending,
+            totals.leases);
     for (uint32_t i = 0; i < sim->c.gates; i++) mr_gate_ctl_set(sim->gates[i], sim->ctl);
     sim->starting = false;
     sim->set_up = false;

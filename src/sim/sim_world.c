@@ -116,6 +116,13 @@ void sim_crash(struct sim *sim)
 {
     uint32_t dead = sim->incarnation;
     sim_say(sim, "the daemon dies (incarnation %u)", dead);
+    if (sim->ctl != NULL && mr_ctl_core(sim->ctl) != NULL) {
+        struct mr_totals totals;
+        mr_core_totals(mr_ctl_core(sim->ctl), &totals);
+        sim_say(sim, "it had stepped record %llu of %llu, %u running, %u pending, %u leases",
+                (unsigned long long)mr_ctl_seq(sim->ctl), (unsigned long long)sim->store.seq_last,
+                totals.running, totals.pending, totals.leases);
+    }
     sim->up = false;
     sim->ctl = NULL;
     memset(sim->gates, 0, sizeof sim->gates);
