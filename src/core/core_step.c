@@ -26,8 +26,10 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     struct core_node *n = core_node(core, node);
     bool same_devices =
         n->accel_type == event->accel_type && n->accel_count <= event->accel_count;
-    bool holds = n->cpu_milli - n->cpu_free_milli <= event->cpu_milli &&
-                 n->mem_mib - n->mem_free_mib <= event->mem_mib;
+    /* A claim may hold more than there is, until those it displaces are gone. */
+    bool grows = event->cpu_milli >= n->cpu_milli && event->mem_mib >= n->mem_mib;
+    bool holds = grows || (n->cpu_milli - n->cpu_free_milli <= event->cpu_milli &&
+                           n->mem_mib - n->mem_free_mib <= event->mem_mib);
     /* What ran on a machine that is another one now, runs no more. */
     if (n->lease_count > 0 && !(same_devices && holds)) {
         core_trace(core, "node %u is not what it was: its %u leases are lost", node,
