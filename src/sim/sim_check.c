@@ -41,14 +41,6 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
         }
     }
     if (cpu_milli > node->cpu_milli || mem_mib > node->mem_mib) {
-        for (size_t i = 0; i < sim->engine.capacity; i++) {
-            const struct sim_lease *o = &sim->engine.leases[i];
-            struct mr_lease_info li;
-            if (!is_held(o) || o->node != lease->node) continue;
-            bool known = mr_core_lease(mr_ctl_core(sim->ctl), (struct mr_lease_id){o->id}, &li) == 0;
-            sim_say(sim, "  held: lease %llu workload %llu run %u cpu %u, core: %s state %d node %u", (unsigned long long)o->id,
-                    (unsigned long long)o->workload, o->run, o->cpu_milli, known ? "known" : "unknown", known ? (int)li.state : -1, known ? li.node.v : 0);
-        }
         sim_verdict(sim, MR_SIM_WRONG, "W1: node %u of %u milli-vCPU, %u MiB is given %llu, %llu",
                     lease->node, node->cpu_milli, node->mem_mib, (unsigned long long)cpu_milli,
                     (unsigned long long)mem_mib);

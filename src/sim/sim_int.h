@@ -62,7 +62,7 @@ struct mr_conn {
     void *arg;
     uint32_t incarnation; /* of the daemon that owns this end; 0: the world's */
     struct mr_buf inbox;  /* sent by the peer, not delivered yet */
-    bool paused, closed, close_told, end_pending, end_told, delivering, above_high;
+    bool opening, paused, closed, close_told, end_pending, end_told, delivering, above_high;
 };
 
 /* --- disk (sim_store.c) ------------------------------------------------------------------------------ */

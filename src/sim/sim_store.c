@@ -76,7 +76,9 @@ static void apply_append(struct sim_store *store, struct sim_write *write)
 
 static void apply_snapshot(struct sim_store *store, struct sim_write *write)
 {
-    if (store->snapshots[0].bytes != NULL && write->snapshot.seq == store->snapshots[0].seq) {
+    struct sim_snapshot *newest = &store->snapshots[0];
+    /* One that cannot be read does not count as one of the two that are kept. */
+    if (newest->bytes != NULL && (newest->torn || write->snapshot.seq == newest->seq)) {
         mr_free(store->snapshots[0].bytes);
     } else {
         mr_free(store->snapshots[1].bytes);

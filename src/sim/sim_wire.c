@@ -67,7 +67,7 @@ static void pump(void *arg)
     struct mr_conn *conn = arg;
     struct sim *sim = conn->sim;
     conn->delivering = false;
-    if (conn->closed || conn->paused || is_dead(conn)) return;
+    if (conn->closed || conn->paused || conn->opening || is_dead(conn)) return;
     if (conn->inbox.n > 0) {
         uint8_t piece[16384];
         size_t n = (size_t)sim_draw(sim, 1, MR_MIN(conn->inbox.n, sizeof piece));
@@ -90,7 +90,7 @@ static void pump(void *arg)
 
 static void pump_later(struct mr_conn *conn)
 {
-    if (conn->delivering || conn->paused || conn->closed) return;
+    if (conn->delivering || conn->paused || conn->opening || conn->closed) return;
     if (conn->inbox.n == 0 && !(conn->end_pending && !conn->end_told)) return;
     conn->delivering = true;
     later(conn, delay(conn->sim), pump);
@@ -172,7 +172,10 @@ struct mr_conn *sim_conn_pair(struct sim *sim, struct mr_conn **ret_world_end)
 static void told_open(void *arg)
 {
     struct mr_conn *conn = arg;
-    if (!conn->closed && conn->handler.on_open != NULL) conn->handler.on_open(conn->arg, conn);
+    if (conn->closed) return;
+    conn->opening = false;
+    pump_later(conn);
+    if (conn->handler.on_open != NULL) conn->handler.on_open(conn->arg, conn);
 }
 
 static int wire_connect(struct mr_wire *wire, struct mr_str address,
@@ -192,6 +195,7 @@ static int wire_connect(struct mr_wire *wire, struct mr_str address,
     struct sim_lease *lease = sim_lease_get(sim, id);
     sim_conn_handle(conn, handler, arg);
     if (lease != NULL && lease->state == SIM_LEASE_ALIVE && lease->worker != NULL) {
+        conn->opening = true; /* nothing is delivered before on_open */
         later(conn, delay(sim), told_open);
         sim_worker_accept(lease->worker, world_end);
     } else {

@@ -317,7 +317,16 @@ void sim_worker_end(struct sim_worker *worker)
 
 uint32_t sim_worker_unsettled(const struct sim_worker *worker)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++) n += worker->requests[i].used;
+    uint32_t n = 0, conns = 0;
+    for (uint32_t i = 0; i < CONNS_MAX; i++) conns += worker->conns[i] != NULL;
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
+        const struct sim_request *r = &worker->requests[i];
+        n += r->used;
+        if (r->used) {
+            sim_say(worker->sim, "lease %llu: serial %llu is not settled: %s, stream %u, connection %d of %u, made %u of %u, credit %lld",
+                    (unsigned long long)worker->lease, (unsigned long long)r->serial,
+                    r->ended ? "ended" : "runs", r->stream, r->conn, conns, r->made, r->max, (long long)r->credit);
+        }
+    }
     return n;
 }
