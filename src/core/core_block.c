@@ -188,6 +188,7 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     core->trace = NULL;
     core->plan_count = 0;
     core->candidate_count = 0;
+    core->retry_all = 0;
     memset(core->released, 0, sizeof core->released);
     if (check) {
         const char *text;

@@ -128,9 +128,7 @@ static void workload_check(struct core_check *check, uint32_t slot)
     core_check_holds(check, core_workload_find(core, w->id) == slot,
                      "(10) a workload is found by its id");
     bool gang_runs = !core_is_service(w) && w->phase == CORE_ACTIVE;
-    core_check_holds(check, !gang_runs || (live > 0 && tasks <= w->tasks),
-                     "(11) a gang that runs has leases");
-    core_check_holds(check, !gang_runs || w->clean == 0 || tasks == w->tasks || w->tasks > tasks,
+    core_check_holds(check, !gang_runs || (live > 0 && tasks + w->gone == w->tasks),
                      "(11) a gang runs whole");
     bool service_lives = core_is_service(w) && w->phase == CORE_ACTIVE;
     core_check_holds(check, !service_lives || live == w->tasks,

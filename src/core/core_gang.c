@@ -67,6 +67,7 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     w->tasks = tasks;
     w->accel_type = type;
     w->clean = 1;
+    w->gone = 0;
     w->run_started_us = core->now_us;
     w->saved_us = core->now_us;
     w->grow_us = core->now_us + CORE_SETTLE_US;

@@ -182,7 +182,7 @@ struct core_workload {
     uint8_t exit, counted_running, counted_pending, accel_type;
     uint8_t clean; /* no lease of this run has ended otherwise than with code 0 */
     uint8_t pad[3];
-    uint32_t pad2;
+    uint32_t gone; /* tasks of this run whose leases have ended */
 };
 
 struct core_lease {
@@ -263,6 +263,8 @@ struct mr_core {
     uint32_t cut_first, cut_last;   /* running leases by their next hourly entry */
     uint32_t stop_first, stop_last; /* leases that end and are promised to nobody */
     uint32_t meter_first, meter_last;
+    uint32_t leases_short; /* a plan failed for want of lease slots */
+    uint32_t pad;
     uint32_t pending, running;
     uint32_t share_epoch; /* counts changes of the fleet's size */
     /* money */
@@ -271,6 +273,7 @@ struct mr_core {
     int64_t price[MR_SKU_COUNT - 1 + MR_ACCEL_TYPES_MAX];
     /* scratch, not state: from here on neither hashed nor saved */
     uint32_t plan_count, candidate_count;
+    uint32_t retry_all, pad2; /* every class that waits is tried */
     struct core_released released[MR_ACCEL_TYPES_MAX];
     const struct mr_effect_sink *sink;
     const struct mr_trace *trace;

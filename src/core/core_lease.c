@@ -252,6 +252,7 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
         l->state = MR_LEASE_STOPPING; /* it counts as a claim no more */
     } else {
         core_meter_end(core, lease);
+        w->gone += l->tasks;
     }
     if (l->ready) {
         MR_ASSERT(w->ready > 0);
@@ -261,6 +262,8 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
     core_quota_give(core, w->tenant, &w->shape, l->tasks);
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
+    core->retry_all |= core->leases_short;
+    core->leases_short = 0;
 }
 
 void core_claims_drop(struct mr_core *core, uint32_t workload)

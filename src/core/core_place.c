@@ -122,8 +122,11 @@ static bool plan_add(struct mr_core *core, uint32_t node, const struct mr_shape 
         uint32_t here = tasks;
         uint64_t devices = devices_pick(core_node(core, node), shape, &here);
         MR_ASSERT(here > 0);
-        if (core->plan_count + 1 >= core->tables[CORE_PLAN].capacity) return false;
-        if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) return false;
+        if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) {
+            core->leases_short = 1; /* then the end of a lease anywhere may help */
+            return false;
+        }
+        MR_ASSERT(core->plan_count + 1 < core->tables[CORE_PLAN].capacity);
         *core_plan(core, ++core->plan_count) =
             (struct core_plan){.devices = devices, .node = node, .tasks = here};
         core_node_take(core, node, shape, here, devices);
@@ -377,7 +380,28 @@ static bool place_fill(struct mr_core *core, uint32_t place, uint32_t type,
     return ok;
 }
 
-/* Bytes of work bound: the tightest places that have room in sum, then the emptiest ones. */
+/* The first places of a bucket, at most *looked more: of those with room for all tasks the one in
+ * the larger place that has the least left. */
+static uint32_t bucket_best(const struct mr_core *core, uint32_t first, uint32_t type,
+                            const struct mr_shape *shape, uint32_t tasks, uint32_t *looked)
+{
+    uint32_t best = 0, found = 0;
+    uint64_t best_left = UINT64_MAX;
+    for (uint32_t at = first; at != 0; at = core_place_type(core, at, type)->next) {
+        if (*looked == CORE_PLACES_LOOKED || found == CORE_TIES_LOOKED) break;
+        ++*looked;
+        if (place_fit(core, at, type, shape, tasks) < tasks) continue;
+        found++;
+        uint64_t left = core_place_type(core, core_place(core, at)->parent, type)->free_milli;
+        if (left < best_left || (left == best_left && at < best)) {
+            best = at;
+            best_left = left;
+        }
+    }
+    return best;
+}
+
+/* Bounded work: the tightest places that have room in sum, then the emptiest ones. */
 static uint32_t place_find(const struct mr_core *core, enum core_level level, uint32_t type,
                            const struct mr_shape *shape, uint32_t tasks)
 {
@@ -389,19 +413,16 @@ static uint32_t place_find(const struct mr_core *core, enum core_level level, ui
     for (size_t b = from; looked < CORE_PLACES_LOOKED; b++) {
         b = mr_bit_find_set(mask, CORE_PLACE_BUCKETS, b);
         if (b >= CORE_PLACE_BUCKETS) return 0; /* all were looked at */
-        uint32_t at = core->place_bucket[level][type][b];
-        for (; at != 0 && looked < CORE_PLACES_LOOKED; looked++) {
-            if (place_fit(core, at, type, shape, tasks) >= tasks) return at;
-            at = core_place_type(core, at, type)->next;
-        }
+        uint32_t first = core->place_bucket[level][type][b];
+        uint32_t best = bucket_best(core, first, type, shape, tasks, &looked);
+        if (best != 0) return best;
     }
     looked = 0;
     for (uint32_t b = CORE_PLACE_BUCKETS; b-- > from && looked < CORE_PLACES_LOOKED;) {
-        uint32_t at = mr_bit_get(mask, b) ? core->place_bucket[level][type][b] : 0;
-        for (; at != 0 && looked < CORE_PLACES_LOOKED; looked++) {
-            if (place_fit(core, at, type, shape, tasks) >= tasks) return at;
-            at = core_place_type(core, at, type)->next;
-        }
+        if (!mr_bit_get(mask, b)) continue;
+        uint32_t first = core->place_bucket[level][type][b];
+        uint32_t best = bucket_best(core, first, type, shape, tasks, &looked);
+        if (best != 0) return best;
     }
     return 0;
 }

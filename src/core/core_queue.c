@@ -281,12 +281,15 @@ static bool released_gather(struct mr_core *core)
         any = any || core->released[type].any;
         whole = MR_MAX(whole, (uint32_t)core->released[type].whole);
     }
-    if (!any) return false;
+    bool all = core->retry_all != 0;
+    core->retry_all = 0;
+    if (!any && !all) return false;
+    if (all) whole = MR_DEVICES_PER_NODE_MAX;
     for (uint32_t b = 0; b < 2 + whole; b++) {
         uint32_t class_of = core->wait_first[b];
         for (; class_of != 0; class_of = core_class(core, class_of)->wait_next) {
             const struct core_class *c = core_class(core, class_of);
-            if (!c->candidate && c->count > 0 && released_helps(core, c)) {
+            if (!c->candidate && c->count > 0 && (all || released_helps(core, c))) {
                 core_candidate_add(core, class_of);
             }
         }

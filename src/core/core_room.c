@@ -279,6 +279,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     if (room.count + room.stopping_count == 0) return false;
     struct core_released before[MR_ACCEL_TYPES_MAX];
     memcpy(before, core->released, sizeof before);
+    uint32_t retry_all = core->retry_all;
     uint8_t type = 0;
     uint32_t tasks = plan_with_room(core, &room, request, &type);
     bool made = false;
@@ -294,7 +295,9 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
         }
     }
     room_back(core, &room, tasks > 0);
+    /* What was given back for a moment and taken again is no reason to try anybody. */
     memcpy(core->released, before, sizeof before);
+    core->retry_all = retry_all;
     MR_ASSERT(core->plan_count == 0);
     if (!made) return false;
     core_trace(core, "workload %llu makes room", (unsigned long long)w->id);
