@@ -129,14 +129,12 @@ __attribute__((format(printf, 5, 6))) static int complain(struct parse *parse, i
                                                           const char *param, const char *code,
                                                           const char *format, ...)
 {
-    char text[512];
+    char text[512]; /* longer than any: what is quoted of the caller's is cut */
     va_list args;
     va_start(args, format);
     int n = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     size_t text_n = n < 0 ? 0 : MR_MIN((size_t)n, sizeof(text) - 1);
-    /* A cut text may end in the middle of a character. */
-    text_n = mr_utf8_valid_prefix((struct mr_str){text, text_n});
     struct mr_str copy = mr_str_copy(parse->arena, (struct mr_str){text, text_n});
     struct mr_str param_copy = mr_str_copy(parse->arena, mr_str_from(param));
     *parse->problem = (struct mr_problem){

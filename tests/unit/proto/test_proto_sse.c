@@ -74,6 +74,8 @@ static void streams_are_read_by_the_standard(void **state)
     expect(MR_STR("data: a\r\n\r\ndata:  b\r\rdata\n\n"), "(|a)(| b)(|)");
     expect(MR_STR("event: e\ndata: 1\ndata: 2\nid: 7\nretry: 1\n: comment\nother\n\ndata: 3\n\n"),
            "(e|1\n2)(|3)");
+    expect(MR_STR("event: e\r\ndata: 1\r\ndata: 2\r\n\r\ndata: 3\r\rdata: 4\r\n\n"),
+           "(e|1\n2)(|3)(|4)");
     expect(MR_STR("event: lost\n\ndata: x\n\n: c\n\ndata: not ended\n"), "(|x)");
     expect(MR_STR("\xef\xbb\xbf"
                   "data: bom\n\n\xef\xbb\xbf"
