@@ -252,6 +252,51 @@ static void invalid_utf8_becomes_replacement_characters(void **state)
     mr_buf_done(&buf);
 }
 
+/* Text is looked at eight bytes at a time: every byte value, alone at every place of three words.
+ */
+static void every_byte_is_treated_alike_at_every_place(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        for (size_t place = 0; place < 24; place++) {
+            char text[24];
+            char wanted[64];
+            size_t n = 0;
+            struct mr_buf buf;
+
+            memset(text, 0x7F, sizeof text);
+            text[place] = (char)c;
+            wanted[n++] = '"';
+            memset(wanted + n, 0x7F, place);
+            n += place;
+            if (c >= 0x80) {
+                memcpy(wanted + n, "\xEF\xBF\xBD", 3);
+                n += 3;
+            } else if (c == '"' || c == '\\') {
+                wanted[n++] = '\\';
+                wanted[n++] = (char)c;
+            } else if (c < 0x20 && strchr("\b\f\n\r\t", (int)c) && c != 0) {
+                wanted[n++] = '\\';
+                wanted[n++] = "btn_fr"[c - 8];
+            } else if (c < 0x20) {
+                n += (size_t)snprintf(wanted + n, 7, "\\u%04x", c);
+            } else {
+                wanted[n++] = (char)c;
+            }
+            memset(wanted + n, 0x7F, 23 - place);
+            n += 23 - place;
+            wanted[n++] = '"';
+            mr_buf_init(&buf, 100);
+            mr_json_put_string(&buf, (struct mr_str){text, sizeof text});
+            assert_int_equal(buf.n, n);
+            assert_memory_equal(buf.p, wanted, n);
+            mr_buf_done(&buf);
+            assert_int_equal(mr_utf8_valid_prefix((struct mr_str){text, sizeof text}),
+                             c >= 0x80 ? place : sizeof text);
+        }
+    }
+}
+
 static void a_codec_puts_all_or_nothing_at_every_limit(void **state)
 {
     (void)state;
@@ -367,6 +412,7 @@ int main(void)
         cmocka_unit_test(time_agrees_with_a_counted_calendar_to_the_year_9999),
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(invalid_utf8_becomes_replacement_characters),
+        cmocka_unit_test(every_byte_is_treated_alike_at_every_place),
         cmocka_unit_test(a_codec_puts_all_or_nothing_at_every_limit),
         cmocka_unit_test(secrets_are_equal_only_when_every_byte_is),
     };
