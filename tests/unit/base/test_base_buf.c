@@ -130,6 +130,8 @@ static void numbers_are_written_from_lowest_to_highest(void **state)
     mr_buf_init(&buf, 200);
     mr_buf_put_u64_text(&buf, 0);
     mr_buf_put_char(&buf, ' ');
+    mr_buf_put_i64_text(&buf, 0);
+    mr_buf_put_char(&buf, ' ');
     mr_buf_put_u64_text(&buf, UINT64_MAX);
     mr_buf_put_char(&buf, ' ');
     mr_buf_put_i64_text(&buf, INT64_MIN);
@@ -138,7 +140,7 @@ static void numbers_are_written_from_lowest_to_highest(void **state)
     mr_buf_put_char(&buf, ' ');
     mr_buf_put_i64_text(&buf, -1);
     assert_holds(&buf,
-                 MR_STR("0 18446744073709551615 -9223372036854775808 9223372036854775807 -1"));
+                 MR_STR("0 0 18446744073709551615 -9223372036854775808 9223372036854775807 -1"));
     mr_buf_done(&buf);
 }
 
@@ -215,6 +217,48 @@ static void reading_past_the_end_gives_zeros_and_sticks(void **state)
     assert_false(reader.failed);
     assert_int_equal(mr_read_u8(&reader), 0);
     assert_true(reader.failed);
+}
+
+static void every_width_is_read_at_the_very_end_and_not_one_byte_past_it(void **state)
+{
+    static const char bytes[] = "\x11\x22\x33\x44\x55\x66\x77";
+    struct mr_reader reader = mr_reader_from((struct mr_str){bytes, 1});
+
+    (void)state;
+    assert_int_equal(mr_read_u8(&reader), 0x11);
+    assert_false(reader.failed);
+    reader = mr_reader_from((struct mr_str){bytes, 2});
+    assert_int_equal(mr_read_u16(&reader), 0x2211);
+    assert_false(reader.failed);
+    reader = mr_reader_from((struct mr_str){bytes, 4});
+    assert_int_equal(mr_read_u32(&reader), 0x44332211);
+    assert_false(reader.failed);
+    reader = mr_reader_from((struct mr_str){bytes, 8});
+    assert_true(mr_read_u64(&reader) == UINT64_C(0x0077665544332211));
+    assert_false(reader.failed);
+    reader = mr_reader_from((struct mr_str){bytes, 1});
+    assert_int_equal(mr_read_u16(&reader), 0);
+    assert_true(reader.failed);
+    reader = mr_reader_from((struct mr_str){bytes, 7});
+    assert_true(mr_read_u64(&reader) == 0);
+    assert_true(reader.failed);
+}
+
+static void a_length_that_does_not_fit_its_prefix_is_refused_unread(void **state)
+{
+    struct fail_alloc fail = {0};
+    struct mr_buf buf;
+
+    (void)state;
+    fail_alloc_use(&fail);
+    mr_buf_init(&buf, SIZE_MAX);
+    mr_buf_put_bytes32(&buf, (struct mr_str){"x", (size_t)UINT32_MAX + 1});
+    assert_true(buf.failed);
+    mr_buf_reset(&buf);
+    mr_buf_put_bytes32(&buf, (struct mr_str){"x", SIZE_MAX});
+    assert_true(buf.failed);
+    assert_int_equal(fail.calls, 0);
+    mr_buf_done(&buf);
 }
 
 static void a_length_past_the_end_is_refused_at_the_limit_and_one_past_it(void **state)
@@ -389,6 +433,8 @@ int main(void)
         CASE(stored_integers_are_little_endian),
         CASE(the_reader_gives_back_what_was_put),
         CASE(reading_past_the_end_gives_zeros_and_sticks),
+        CASE(every_width_is_read_at_the_very_end_and_not_one_byte_past_it),
+        CASE(a_length_that_does_not_fit_its_prefix_is_refused_unread),
         CASE(a_length_past_the_end_is_refused_at_the_limit_and_one_past_it),
         CASE(bytes32_is_put_whole_or_not_at_all),
         CASE(drop_front_keeps_the_rest),

@@ -34,6 +34,8 @@ static void hex_goes_both_ways(void **state)
     assert_put(&buf, "");
     assert_int_equal(mr_hex_get(MR_STR("009fA0Ff"), back, 4), 0);
     assert_memory_equal(back, bytes, 4);
+    assert_int_equal(mr_hex_get(MR_STR("09afAF00"), back, 4), 0);
+    assert_memory_equal(back, "\x09\xAF\xAF\x00", 4);
     assert_int_equal(mr_hex_get(MR_STR(""), back, 0), 0);
     mr_buf_done(&buf);
 }
@@ -48,9 +50,32 @@ static void hex_of_the_wrong_length_or_letters_is_refused_whole(void **state)
     assert_int_equal(mr_hex_get(MR_STR("00g0"), back, 2), MR_ESYNTAX);
     assert_int_equal(mr_hex_get(MR_STR("0x00"), back, 2), MR_ESYNTAX);
     assert_int_equal(mr_hex_get(MR_STR("000 "), back, 2), MR_ESYNTAX);
+    /* the neighbours of the digits and letters */
+    for (const char *c = "/:@G`g"; *c; c++) {
+        char text[4] = {'0', '0', '0', *c};
+        assert_int_equal(mr_hex_get((struct mr_str){text, 4}, back, 2), MR_ESYNTAX);
+    }
     assert_int_equal(mr_hex_get(MR_STR(""), back, SIZE_MAX), MR_ESYNTAX);
     assert_int_equal(back[0], 7);
     assert_int_equal(back[1], 7);
+}
+
+static void a_size_whose_text_no_memory_holds_is_refused_unread(void **state)
+{
+    struct mr_buf buf;
+
+    (void)state;
+    mr_buf_init(&buf, SIZE_MAX);
+    mr_hex_put(&buf, "x", SIZE_MAX / 2 + 1);
+    assert_true(buf.failed);
+    mr_buf_reset(&buf);
+    mr_base64_put(&buf, "x", SIZE_MAX / 4 * 3 - 2);
+    assert_true(buf.failed);
+    mr_buf_reset(&buf);
+    mr_base64_put(&buf, "x", SIZE_MAX);
+    assert_true(buf.failed);
+    assert_int_equal(buf.n, 0);
+    mr_buf_done(&buf);
 }
 
 /* RFC 4648, section 10. */
@@ -404,6 +429,7 @@ int main(void)
         cmocka_unit_test(utf8_is_judged_at_every_place),
         cmocka_unit_test(hex_goes_both_ways),
         cmocka_unit_test(hex_of_the_wrong_length_or_letters_is_refused_whole),
+        cmocka_unit_test(a_size_whose_text_no_memory_holds_is_refused_unread),
         cmocka_unit_test(base64_matches_the_rfc_both_ways_with_and_without_padding),
         cmocka_unit_test(base64_that_no_writer_writes_is_refused_and_puts_nothing),
         cmocka_unit_test(base64_stops_at_the_buffers_limit),

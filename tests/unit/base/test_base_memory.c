@@ -46,6 +46,9 @@ static void a_size_no_object_can_have_is_refused_before_the_allocator(void **sta
     assert_null(mr_alloc((size_t)PTRDIFF_MAX + 1));
     assert_null(mr_alloc_zero(SIZE_MAX));
     assert_int_equal(fail.calls, 0);
+    fail.fail_at = 1;
+    assert_null(mr_alloc(PTRDIFF_MAX));
+    assert_int_equal(fail.calls, 1);
 }
 
 static void zeroed_memory_is_zero(void **state)
@@ -187,12 +190,15 @@ static void a_large_piece_does_not_waste_the_chunk_in_use(void **state)
     struct fail_alloc fail = {0};
     struct mr_arena arena;
     size_t calls = 0;
+    void *large = NULL;
 
     (void)state;
     fail_alloc_use(&fail);
     mr_arena_init(&arena, SIZE_MAX);
     assert_non_null(mr_arena_alloc(&arena, 16));
-    assert_non_null(mr_arena_alloc(&arena, 10u << 20));
+    large = mr_arena_alloc(&arena, 10u << 20);
+    assert_non_null(large);
+    memset(large, 1, 10u << 20); /* ASan: all of it is ours */
     calls = fail.calls;
     assert_non_null(mr_arena_alloc(&arena, 2000));
     assert_int_equal(fail.calls, calls);
