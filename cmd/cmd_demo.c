@@ -77,14 +77,15 @@ static void pause_ms(uint32_t ms)
 /* --- the daemon of the demo --------------------------------------------------------------------- */
 
 /* Runs `millrace ARGUMENTS…`; its standard output goes nowhere. The exit code. */
-static int run_self(struct demo *demo, char *const arguments[])
+static int run_self(struct demo *demo, const char *const arguments[])
 {
     posix_spawn_file_actions_t actions;
     pid_t child;
     int status = 0;
     if (posix_spawn_file_actions_init(&actions) != 0) return -1;
     (void)posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    int error = posix_spawn(&child, demo->cmd->self, &actions, NULL, arguments, environ);
+    int error = posix_spawn(&child, demo->cmd->self, &actions, NULL,
+                            (char *const *)(uintptr_t)arguments, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     if (error != 0 || waitpid(child, &status, 0) != child) return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -92,7 +93,7 @@ static int run_self(struct demo *demo, char *const arguments[])
 
 static int start(struct demo *demo)
 {
-    char *const up[] = {"millrace", "up", "-d", "--json", "--no-model", "--listen", "127.0.0.1:0",
+    const char *const up[] = {"millrace", "up", "-d", "--json", "--no-model", "--listen", "127.0.0.1:0",
                         NULL};
     snprintf(demo->home, sizeof demo->home, "/tmp/millrace-demo-XXXXXX");
     if (mkdtemp(demo->home) == NULL) return cmd_fail("no temporary folder: %s", strerror(errno));
@@ -115,14 +116,14 @@ static int start(struct demo *demo)
 
 static void stop(struct demo *demo, bool keep)
 {
-    char *const down[] = {"millrace", "down", "--all", "--json", NULL};
-    char *const rm[] = {"rm", "-rf", demo->home, NULL};
+    const char *const down[] = {"millrace", "down", "--all", "--json", NULL};
+    const char *const rm[] = {"rm", "-rf", demo->home, NULL};
     pid_t child;
     cmd_client_close(&demo->client);
     (void)run_self(demo, down); /* says itself what it could not stop */
     if (keep) {
         cmd_say("the demo's home is kept: %s", demo->home);
-    } else if (posix_spawnp(&child, "rm", NULL, NULL, rm, environ) == 0) {
+    } else if (posix_spawnp(&child, "rm", NULL, NULL, (char *const *)(uintptr_t)rm, environ) == 0) {
         (void)waitpid(child, NULL, 0);
     }
 }
