@@ -53,15 +53,16 @@ int cmd_file_read(const char *path, struct mr_buf *buf)
     if (fd < 0) return errno == ENOENT ? MR_ENOT_FOUND : MR_EIO;
     int error = 0;
     for (;;) {
-        if (buf->n >= FILE_BYTES_MAX || !mr_buf_reserve(buf, 65536)) {
-            error = MR_ETOO_LARGE;
-            break;
-        }
-        ssize_t n = read(fd, buf->p + buf->n, buf->capacity - buf->n);
+        uint8_t piece[16384];
+        ssize_t n = read(fd, piece, sizeof piece);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) error = MR_EIO;
         if (n <= 0) break;
-        buf->n += (size_t)n;
+        mr_buf_put(buf, piece, (size_t)n);
+        if (buf->failed || buf->n > FILE_BYTES_MAX) {
+            error = MR_ETOO_LARGE;
+            break;
+        }
     }
     (void)close(fd); /* read only */
     return error;

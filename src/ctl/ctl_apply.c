@@ -15,13 +15,18 @@
 
 /* --- answers to submissions -------------------------------------------------------------------------- */
 
-static void answer_accepted(struct ctl_group_call *group, uint64_t id, const struct mr_reason *reason)
+/* After the step, so that it tells what became of the submission in it. */
+static void answer_accepted(struct mr_ctl *ctl, struct ctl_group_call *group)
 {
+    struct mr_workload_info info;
     struct mr_buf *out = &group->call->out;
+    if (mr_core_workload(ctl->core, ctl->accepted, &info) != 0) {
+        info = (struct mr_workload_info){.id = ctl->accepted, .state = MR_STATE_PENDING};
+    }
     if (group->batch && group->number++ > 0) mr_buf_put_char(out, ',');
-    mr_buf_printf(out, "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)id,
-                  mr_state_name(reason->code == MR_REASON_NONE ? MR_STATE_RUNNING : MR_STATE_PENDING));
-    ctl_put_reason(out, reason);
+    mr_buf_printf(out, "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)info.id.v,
+                  mr_state_name(info.state));
+    ctl_put_reason(out, &info.reason);
     mr_buf_put_char(out, '}');
 }
 
@@ -138,9 +143,7 @@ void ctl_effect(void *arg, const struct mr_effect *effect)
     switch (effect->kind) {
     case MR_EFFECT_ACCEPTED:
         spec_keep(ctl, &effect->u.answer);
-        if (group != NULL) {
-            answer_accepted(group, effect->u.answer.workload.v, &effect->u.answer.reason);
-        }
+        ctl->accepted = effect->u.answer.workload;
         break;
     case MR_EFFECT_REJECTED:
         if (group != NULL) answer_rejected(group, &effect->u.answer);
@@ -200,10 +203,27 @@ static int apply_key(struct mr_ctl *ctl, const struct ctl_record *record)
     return 0;
 }
 
+/* A replica that starts, answers or ends changes what gates see, though not the service's state. */
+static bool is_of_a_model(struct mr_ctl *ctl, const struct mr_event *event)
+{
+    struct mr_lease_info lease;
+    if (event->kind != MR_EVENT_LEASE_STARTED && event->kind != MR_EVENT_LEASE_READY &&
+        event->kind != MR_EVENT_LEASE_EXITED) {
+        return false;
+    }
+    if (mr_core_lease(ctl->core, event->u.lease.lease, &lease) != 0) return false;
+    const struct ctl_spec *spec = ctl_spec_find(&ctl->book, lease.workload.v);
+    return spec != NULL && spec->served_name != NULL;
+}
+
 static void step(struct mr_ctl *ctl, const struct mr_event *event)
 {
     struct mr_effect_sink sink = {.emit = ctl_effect, .context = ctl};
+    if (is_of_a_model(ctl, event)) ctl->routes_dirty = true;
+    ctl->accepted.v = 0;
     mr_core_step(ctl->core, event, &sink);
+    struct ctl_group_call *group = ctl->applying != NULL ? ctl->applying->answer : NULL;
+    if (ctl->accepted.v != 0 && group != NULL) answer_accepted(ctl, group);
 }
 
 static int apply_one(struct mr_ctl *ctl, struct ctl_record *record)

@@ -153,6 +153,7 @@ struct mr_ctl {
     size_t line_count, line_capacity;
     struct ctl_pending *applying; /* whose record is being stepped */
     const struct ctl_record *record; /* the same, decoded */
+    struct mr_workload_id accepted; /* by the step under way */
     size_t specs_kept; /* after the last sweep */
     struct mr_buf scratch, snapshot;
     struct mr_timer *tick_timer, *commit_timer, *load_timer, *stop_timer;
