@@ -124,8 +124,8 @@ static int32_t draw(struct infer_sampler *sampler, const float *logits)
         }
     }
     double unit = (double)(mr_prng_next(&sampler->prng) >> 11) * 0x1.0p-53;
-    if (count == 0) {
-        return top;
+    if (count == 0 || !(sum > 0.0)) {
+        return top; /* NaN or minus infinity everywhere: the model is broken, but we go on */
     }
     if (sampler->top_p < 1.0f) {
         /* Only candidates above the mean share of what is cut off can be in the nucleus. */
