@@ -76,13 +76,37 @@ static void stderr_print(const struct worker *worker)
     }
 }
 
-void worker_start(struct worker *worker, const char *fields)
+static void folder_make(struct worker *worker)
 {
     if (worker->dir[0] == '\0') {
         (void)snprintf(worker->dir, sizeof(worker->dir), "/tmp/millrace-infer-XXXXXX");
         assert_non_null(mkdtemp(worker->dir));
     }
     (void)snprintf(worker->socket, sizeof(worker->socket), "%s/s", worker->dir);
+}
+
+int worker_fails(struct worker *worker, const char *spec, char *ret_said, size_t size)
+{
+    char path[300];
+    folder_make(worker);
+    (void)snprintf(path, sizeof(path), "%s/stderr", worker->dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s/spec.json", worker->dir);
+    write_file(path, spec);
+    spawn(worker);
+    int code = worker_wait(worker);
+    (void)snprintf(path, sizeof(path), "%s/stderr", worker->dir);
+    FILE *file = fopen(path, "rbe");
+    assert_non_null(file);
+    size_t n = fread(ret_said, 1, size - 1, file);
+    ret_said[n] = '\0';
+    (void)fclose(file);
+    return code;
+}
+
+void worker_start(struct worker *worker, const char *fields)
+{
+    folder_make(worker);
     char path[300];
     char spec[4096];
     (void)snprintf(path, sizeof(path), "%s/spec.json", worker->dir);

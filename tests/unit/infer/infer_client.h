@@ -19,6 +19,8 @@ struct worker {
 };
 /* `fields`: more of spec.json, for example ",\"slots\":4". Returns when RUN_DIR/ready is there. */
 void worker_start(struct worker *worker, const char *fields);
+/* Starts with a whole spec that cannot be served; the exit code, and what it said on stderr. */
+int worker_fails(struct worker *worker, const char *spec, char *ret_said, size_t size);
 void worker_kill(struct worker *worker, int signal);
 int worker_wait(struct worker *worker); /* the exit code, or -signal */
 void worker_end(struct worker *worker); /* kills, removes the folder */
