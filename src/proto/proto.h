@@ -234,15 +234,15 @@ struct mr_wire_hello {
     uint32_t load_permille; /* progress while not ready */
     uint32_t slots;         /* streams that it decodes at once */
     uint32_t context_tokens;
-    struct mr_str model;    /* name served */
-    struct mr_str engine;   /* what was measured and chosen, one line for people */
+    struct mr_str model;  /* name served */
+    struct mr_str engine; /* what was measured and chosen, one line for people */
 };
 struct mr_wire_submit {
-    uint32_t tenant;   /* KV is shared within one tenant only */
-    uint32_t credit;   /* tokens that may be sent at once */
-    uint8_t priority;  /* 0 highest */
+    uint32_t tenant;                          /* KV is shared within one tenant only */
+    uint32_t credit;                          /* tokens that may be sent at once */
+    uint8_t priority;                         /* 0 highest */
     uint64_t request_id_high, request_id_low; /* for logs */
-    struct mr_chat chat; /* model, stream and include_usage are not sent */
+    struct mr_chat chat;                      /* model, stream and include_usage are not sent */
     struct mr_str resume; /* assistant's text already sent to the client by a dead replica */
 };
 struct mr_wire_tokens {
@@ -274,8 +274,8 @@ struct mr_wire_frame {
     union {
         struct mr_wire_hello hello;
         struct mr_wire_submit submit;
-        uint32_t credit;  /* CREDIT: tokens more */
-        uint64_t serial;  /* SETTLED */
+        uint32_t credit; /* CREDIT: tokens more */
+        uint64_t serial; /* SETTLED */
         struct mr_wire_tokens tokens;
         struct mr_wire_end end;
         struct mr_wire_stats stats;

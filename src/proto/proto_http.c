@@ -17,84 +17,18 @@
  * Cost:       O(n) over all feeds, whatever their sizes; no allocation once warm.
  * Idea:       src/proto/README.md   Tests: tests/unit/proto/test_proto_http.c
  */
-#include "proto/proto.h"
-
-enum read_state {
-    READ_START,      /* the request line, or one empty line before it */
-    READ_HEADERS,    /* header lines */
-    READ_BODY,       /* Content-Length bytes */
-    READ_CHUNK_SIZE, /* a chunk's first line */
-    READ_CHUNK_DATA, /* its bytes */
-    READ_CHUNK_END,  /* the CR LF after them */
-    READ_TRAILERS,   /* header lines after the last chunk */
-    READ_DONE,       /* a whole request is here */
-    READ_CLOSED,     /* the last request of the connection was taken: bytes are dropped */
-    READ_FAILED
-};
-
-struct mr_http_parser {
-    char *p;
-    size_t n, capacity;
-    size_t start; /* first byte of this message */
-    size_t line;  /* first byte of the line that is being read */
-    size_t scan;  /* first byte not looked at yet */
-
-    enum read_state state;
-    bool held;            /* the request is out */
-    bool blank_skipped;   /* the one empty line before a request was there */
-    bool version_1_0;     /* HTTP/1.0 */
-    bool says_close;      /* Connection: close */
-    bool says_keep_alive; /* Connection: keep-alive */
-    bool has_host, has_length, chunked, expects_continue;
-    bool continue_asked; /* mr_http_parser_wants_continue has said true */
-    enum mr_http_method method;
-    uint32_t path_at, path_n, query_at, query_n; /* offsets from start */
-    uint64_t body_n;                             /* Content-Length, or de-chunked so far */
-    size_t body;                                 /* absolute, like start, line and scan */
-    uint64_t chunk_left;
-    size_t extra_n; /* bytes of chunk extensions and trailers */
-
-    struct mr_http_header *headers; /* into the buffer; they move with it */
-    size_t header_count, header_capacity;
-
-    char *spill; /* bytes that came while the request was out and did not fit */
-    size_t spill_n, spill_capacity;
-
-    int error, status;
-    const char *reason;
-};
+#include "proto/proto_int.h"
 
 /* A chunk-size line without extensions: 16 digits, CR, LF. */
 #define CHUNK_LINE_BYTES 18u
-/* What a request line holds beside the target: method, two spaces, version, CR LF. */
-#define REQUEST_LINE_REST_BYTES 64u
-#define BUFFER_BYTES_MIN        2048u
+#define BUFFER_BYTES_MIN 2048u
 /* A larger buffer is given back when it is empty, so that idle connections stay small. */
 #define BUFFER_KEPT_BYTES_MAX (64u * 1024u)
 #define PIPELINED_BYTES_MAX   ((size_t)MR_HTTP_HEAD_BYTES_MAX + MR_HTTP_BODY_BYTES_MAX)
 /* Dead bytes between the joined chunks and the unread rest that are worth a move. */
 #define CHUNK_GAP_BYTES 4096u
-/* Zeroes after the last byte: they belong to no name, target or value, so that a scan stops there
- * without asking for the end, and reads of eight bytes stay inside. */
-#define STOP_BYTES 8u
 
-_Static_assert(MR_HTTP_URL_BYTES_MAX + REQUEST_LINE_REST_BYTES < MR_HTTP_HEAD_BYTES_MAX,
-               "a request line fits in the head");
 _Static_assert(PIPELINED_BYTES_MAX < UINT32_MAX, "offsets of a head fit in 32 bits");
-
-/* 1: may stand in a token (RFC 9110 5.6.2). */
-/* clang-format off */
-static const uint8_t token_table[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x00 */
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x10 */
-    0, 1, 0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0, /* 0x20 */
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, /* 0x30 */
-    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* 0x40 */
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, /* 0x50 */
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, /* 0x60 */
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0, /* 0x70 */
-};
-/* clang-format on */
 
 static int advance(struct mr_http_parser *parser);
 static int absorb(struct mr_http_parser *parser, const void *bytes, size_t n);
@@ -119,7 +53,7 @@ void mr_http_parser_free(struct mr_http_parser *parser)
     mr_free(parser);
 }
 
-static int fail(struct mr_http_parser *parser, int error, int status, const char *reason)
+int proto_http_fail(struct mr_http_parser *parser, int error, int status, const char *reason)
 {
     parser->state = READ_FAILED;
     parser->error = error;
@@ -140,7 +74,8 @@ int mr_http_parser_feed(struct mr_http_parser *parser, const void *bytes, size_t
     /* A request is complete or out; the next one waits until it is asked for. */
     size_t waiting_n = parser->n - parser->scan + parser->spill_n;
     if (waiting_n > PIPELINED_BYTES_MAX || n > PIPELINED_BYTES_MAX - waiting_n) {
-        return fail(parser, MR_ETOO_LARGE, 413, "too many bytes were sent ahead of the answer");
+        return proto_http_fail(parser, MR_ETOO_LARGE, 413,
+                               "too many bytes were sent ahead of the answer");
     }
     if (parser->held && (parser->spill_n > 0 || parser->capacity - parser->n < n)) {
         return spill_put(parser, bytes, n);
@@ -221,7 +156,8 @@ static int absorb(struct mr_http_parser *parser, const void *bytes, size_t n)
     }
     if (parser->capacity - parser->n < n) {
         MR_INVARIANT(3, !parser->held);
-        if (n > SIZE_MAX / 4 - parser->n) return fail(parser, MR_ETOO_LARGE, 413, "too large");
+        if (n > SIZE_MAX / 4 - parser->n)
+            return proto_http_fail(parser, MR_ETOO_LARGE, 413, "too large");
         size_t need_n = parser->n + n;
         size_t want_n = MR_MAX(MR_MAX(need_n, 2 * parser->capacity), (size_t)BUFFER_BYTES_MIN);
         if (parser->state == READ_BODY) {
@@ -231,7 +167,7 @@ static int absorb(struct mr_http_parser *parser, const void *bytes, size_t n)
         }
         uintptr_t old_p = (uintptr_t)parser->p;
         char *p = mr_realloc(parser->p, want_n + STOP_BYTES);
-        if (p == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
+        if (p == NULL) return proto_http_fail(parser, MR_ENO_MEMORY, 503, "out of memory");
         if ((uintptr_t)p != old_p) headers_move(parser, old_p, p);
         parser->p = p;
         parser->capacity = want_n;
@@ -247,7 +183,7 @@ static int spill_put(struct mr_http_parser *parser, const void *bytes, size_t n)
     if (parser->spill_capacity - parser->spill_n < n) {
         size_t want_n = MR_MAX(parser->spill_n + n, 2 * parser->spill_capacity);
         char *spill = mr_realloc(parser->spill, want_n);
-        if (spill == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
+        if (spill == NULL) return proto_http_fail(parser, MR_ENO_MEMORY, 503, "out of memory");
         parser->spill = spill;
         parser->spill_capacity = want_n;
     }
@@ -319,49 +255,7 @@ static void hand_out(struct mr_http_parser *parser, struct mr_http_request *ret_
     };
 }
 
-/* Room for one more header. */
-static inline int headers_reserve(struct mr_http_parser *parser)
-{
-    if (parser->header_count < parser->header_capacity) return 0;
-    size_t capacity =
-        MR_MIN(MR_MAX(parser->header_capacity * 2, (size_t)24), (size_t)MR_HTTP_HEADERS_MAX);
-    struct mr_http_header *headers = mr_realloc(parser->headers, capacity * sizeof(*headers));
-    if (headers == NULL) return fail(parser, MR_ENO_MEMORY, 503, "out of memory");
-    parser->headers = headers;
-    parser->header_capacity = capacity;
-    return 0;
-}
-
 /* --- lines --------------------------------------------------------------------------------- */
-
-/* The first control at or after p other than HTAB (RFC 9110 5.5). There is one: the zeroes after
- * the buffer's end. Eight at a time: the lowest top bit that is set is always of a real match, only
- * those above it may come from a borrow. */
-static const char *control_find(const char *p)
-{
-    const uint64_t ones = 0x0101010101010101u;
-    const uint64_t tops = 0x8080808080808080u;
-    while (true) {
-        uint64_t word;
-        memcpy(&word, p, sizeof(word));
-        uint64_t below_space = (word - ones * 0x20) & ~word;
-        uint64_t del = word ^ (ones * 0x7f);
-        uint64_t is_del = (del - ones) & ~del;
-        uint64_t found = (below_space | is_del) & tops;
-        if (found == 0) {
-            p += sizeof(word);
-            continue;
-        }
-        p += __builtin_ctzll(found) / 8;
-        if (*p != '\t') return p;
-        p++;
-    }
-}
-
-static bool text_is_clean(const char *p, size_t n)
-{
-    return n == 0 || control_find(p) >= p + n;
-}
 
 /* Bytes that the line being read may have, its end included, and what is wrong past them. */
 static size_t line_limit(const struct mr_http_parser *parser, int *ret_status,
@@ -400,284 +294,19 @@ static int line_take(struct mr_http_parser *parser, struct mr_str *ret_line)
     const char *reason;
     /* The limit goes first, with or without an end: invariant 2. */
     if (line_n > line_limit(parser, &status, &reason)) {
-        return fail(parser, MR_ETOO_LARGE, status, reason);
+        return proto_http_fail(parser, MR_ETOO_LARGE, status, reason);
     }
     if (end == NULL) {
         parser->scan = parser->n;
         return 0;
     }
     if (line_n < 2 || end[-1] != '\r') {
-        return fail(parser, MR_ESYNTAX, 400, "a line must end with CR LF");
+        return proto_http_fail(parser, MR_ESYNTAX, 400, "a line must end with CR LF");
     }
     *ret_line = (struct mr_str){parser->p + parser->line, line_n - 2};
     parser->line += line_n;
     parser->scan = parser->line;
     return 1;
-}
-
-static enum mr_http_method method_from(struct mr_str name)
-{
-    static const struct {
-        struct mr_str name;
-        enum mr_http_method method;
-    } methods[] = {
-        {{"POST", 4}, MR_HTTP_POST},     {{"GET", 3}, MR_HTTP_GET},
-        {{"DELETE", 6}, MR_HTTP_DELETE}, {{"PUT", 3}, MR_HTTP_PUT},
-        {{"HEAD", 4}, MR_HTTP_HEAD},     {{"OPTIONS", 7}, MR_HTTP_OPTIONS},
-        {{"PATCH", 5}, MR_HTTP_PATCH},
-    };
-    for (size_t i = 0; i < MR_COUNT_OF(methods); i++) {
-        if (mr_str_equal(methods[i].name, name)) return methods[i].method;
-    }
-    return MR_HTTP_OTHER;
-}
-
-/* Sets path and query from the request target (RFC 9112 3.2), whose first byte is at offset `at`
- * from the message's start. */
-static int target_take(struct mr_http_parser *parser, struct mr_str target, size_t at)
-{
-    if (target.n == 0) return fail(parser, MR_ESYNTAX, 400, "the request target is empty");
-    if (target.n > MR_HTTP_URL_BYTES_MAX) {
-        return fail(parser, MR_ETOO_LARGE, 414, "the URL is too long");
-    }
-    uint8_t bad = 0;
-    for (size_t i = 0; i < target.n; i++) {
-        uint8_t c = (uint8_t)target.p[i];
-        bad |= (uint8_t)((c <= 0x20) | (c >= 0x7f) | (c == '#'));
-    }
-    if (bad) {
-        return fail(parser, MR_ESYNTAX, 400, "the URL has a byte that must be percent-encoded");
-    }
-    size_t path_at = 0;
-    if (target.p[0] != '/' && parser->method != MR_HTTP_OTHER) {
-        /* The absolute form; "*" stands as it is. */
-        const char *colon = memchr(target.p, ':', target.n);
-        size_t scheme_n = colon == NULL ? target.n : (size_t)(colon - target.p);
-        if (scheme_n + 3 <= target.n && memcmp(colon, "://", 3) == 0 && scheme_n > 0) {
-            path_at = scheme_n + 3;
-            while (path_at < target.n && target.p[path_at] != '/' && target.p[path_at] != '?') {
-                path_at++;
-            }
-        } else if (target.n != 1 || target.p[0] != '*') {
-            return fail(parser, MR_ESYNTAX, 400, "the request target must begin with a slash");
-        }
-    }
-    const char *mark = memchr(target.p + path_at, '?', target.n - path_at);
-    size_t path_end = mark == NULL ? target.n : (size_t)(mark - target.p);
-    parser->path_at = (uint32_t)(at + path_at);
-    parser->path_n = (uint32_t)(path_end - path_at);
-    parser->query_at = (uint32_t)(at + (mark == NULL ? target.n : path_end + 1));
-    parser->query_n = (uint32_t)(mark == NULL ? 0 : target.n - path_end - 1);
-    return 0;
-}
-
-static int request_line_take(struct mr_http_parser *parser, struct mr_str line)
-{
-    if (line.n == 0) {
-        /* RFC 9112 2.2: one empty line before a request is forgiven. */
-        if (parser->blank_skipped) return fail(parser, MR_ESYNTAX, 400, "the request is empty");
-        parser->blank_skipped = true;
-        parser->start = parser->line;
-        return 0;
-    }
-    size_t method_n = 0;
-    while (method_n < line.n && token_table[(uint8_t)line.p[method_n]]) {
-        method_n++;
-    }
-    if (method_n == 0 || method_n == line.n || line.p[method_n] != ' ') {
-        return fail(parser, MR_ESYNTAX, 400, "the request line has no method");
-    }
-    parser->method = method_from((struct mr_str){line.p, method_n});
-    const char *target = line.p + method_n + 1;
-    size_t rest_n = line.n - method_n - 1;
-    const char *space = memchr(target, ' ', rest_n);
-    if (space == NULL) return fail(parser, MR_ESYNTAX, 400, "the request line has no version");
-    struct mr_str version = {space + 1, rest_n - (size_t)(space - target) - 1};
-    if (version.n != 8 || memcmp(version.p, "HTTP/", 5) != 0 || version.p[6] != '.' ||
-        version.p[5] < '0' || version.p[5] > '9' || version.p[7] < '0' || version.p[7] > '9') {
-        return fail(parser, MR_ESYNTAX, 400, "the request line must end with HTTP/1.1");
-    }
-    if (version.p[5] != '1') {
-        return fail(parser, MR_ESYNTAX, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
-    }
-    parser->version_1_0 = version.p[7] == '0';
-    parser->state = READ_HEADERS;
-    return target_take(parser, (struct mr_str){target, (size_t)(space - target)},
-                       (size_t)(target - (parser->p + parser->start)));
-}
-
-/* --- headers ------------------------------------------------------------------------------- */
-
-static int content_length_take(struct mr_http_parser *parser, struct mr_str value)
-{
-    uint64_t length = 0;
-    if (value.n == 0) return fail(parser, MR_ESYNTAX, 400, "Content-Length is empty");
-    for (size_t i = 0; i < value.n; i++) {
-        char c = value.p[i];
-        if (c < '0' || c > '9') {
-            return fail(parser, MR_ESYNTAX, 400, "Content-Length must be one decimal number");
-        }
-        /* It stays above the limit once it is there, and cannot wrap. */
-        if (length <= MR_HTTP_BODY_BYTES_MAX) length = length * 10 + (uint64_t)(c - '0');
-    }
-    if (parser->has_length && length != parser->body_n) {
-        return fail(parser, MR_ESYNTAX, 400, "two Content-Length headers differ");
-    }
-    parser->has_length = true;
-    parser->body_n = length;
-    return 0;
-}
-
-static void connection_take(struct mr_http_parser *parser, struct mr_str value)
-{
-    struct mr_str part;
-    if (value.n == 10 && memcmp(value.p, "keep-alive", 10) == 0) { /* what nearly all say */
-        parser->says_keep_alive = true;
-        return;
-    }
-    while (mr_str_split(&value, ',', &part)) {
-        part = mr_str_trim(part);
-        if (mr_str_equal_nocase(part, MR_STR("close"))) parser->says_close = true;
-        if (mr_str_equal_nocase(part, MR_STR("keep-alive"))) parser->says_keep_alive = true;
-    }
-}
-
-/* Compares without regard to case. `lower` is a literal of lower-case letters, digits and dashes:
- * setting the bit that makes the case leaves digits and dashes as they are, and makes none of them
- * or of the letters out of anything else that a name or value may hold. */
-#define TEXT_IS(text, lower)                                                                       \
-    ((text).n == sizeof(lower) - 1 && text_is((text).p, (lower), sizeof(lower) - 1))
-static inline bool text_is(const char *p, const char *lower, size_t n)
-{
-    uint8_t difference = 0;
-    for (size_t i = 0; i < n; i++) {
-        difference |= (uint8_t)(((uint8_t)p[i] | 0x20u) ^ (uint8_t)lower[i]);
-    }
-    return difference == 0;
-}
-
-/* What a header means for the framing of this message and the life of the connection. */
-static inline int header_apply(struct mr_http_parser *parser, struct mr_str name,
-                               struct mr_str value)
-{
-    switch (name.n) {
-    case 4:
-        if (!TEXT_IS(name, "host")) return 0;
-        if (parser->has_host) return fail(parser, MR_ESYNTAX, 400, "two Host headers");
-        parser->has_host = true;
-        return 0;
-    case 6:
-        if (TEXT_IS(name, "expect")) parser->expects_continue = TEXT_IS(value, "100-continue");
-        return 0;
-    case 10:
-        if (TEXT_IS(name, "connection")) connection_take(parser, value);
-        return 0;
-    case 14:
-        return TEXT_IS(name, "content-length") ? content_length_take(parser, value) : 0;
-    case 17:
-        if (!TEXT_IS(name, "transfer-encoding")) return 0;
-        if (parser->chunked) return fail(parser, MR_ESYNTAX, 400, "two Transfer-Encoding headers");
-        if (!TEXT_IS(value, "chunked")) {
-            return fail(parser, MR_ESYNTAX, 501, "the only Transfer-Encoding here is chunked");
-        }
-        parser->chunked = true;
-        return 0;
-    default:
-        return 0;
-    }
-}
-
-/* The parts of the header line at p, and its length with the line end. 0 when it is not whole or
- * not good; the zeroes after the buffer's end stop every loop. */
-static inline size_t header_scan(const char *p, struct mr_str *ret_name, struct mr_str *ret_value)
-{
-    const char *name = p;
-    while (token_table[(uint8_t)*p]) {
-        p++;
-    }
-    if (*p != ':' || p == name) return 0;
-    size_t name_n = (size_t)(p - name);
-    do {
-        p++;
-    } while (*p == ' ' || *p == '\t');
-    const char *value = p;
-    p = control_find(p);
-    if (p[0] != '\r' || p[1] != '\n') return 0;
-    const char *end = p;
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
-        end--;
-    }
-    *ret_name = (struct mr_str){name, name_n};
-    *ret_value = (struct mr_str){value, (size_t)(end - value)};
-    return (size_t)(p + 2 - name);
-}
-
-/* The parts of a line that line_take has found. */
-static int header_split(struct mr_http_parser *parser, struct mr_str line, struct mr_str *ret_name,
-                        struct mr_str *ret_value)
-{
-    if (header_scan(line.p, ret_name, ret_value) == line.n + 2) return 0;
-    return fail(parser, MR_ESYNTAX, 400,
-                "a header line must be a name, a colon without space before it, and a value "
-                "without control characters");
-}
-
-/* The empty line after the headers: what follows? */
-static int head_end(struct mr_http_parser *parser)
-{
-    if (!parser->has_host && !parser->version_1_0) {
-        return fail(parser, MR_ESYNTAX, 400, "the Host header is missing");
-    }
-    if (parser->chunked && parser->has_length) {
-        return fail(parser, MR_ESYNTAX, 400, "both Content-Length and Transfer-Encoding");
-    }
-    if (parser->chunked && parser->version_1_0) {
-        return fail(parser, MR_ESYNTAX, 400, "HTTP/1.0 has no Transfer-Encoding");
-    }
-    if (parser->body_n > MR_HTTP_BODY_BYTES_MAX) {
-        return fail(parser, MR_ETOO_LARGE, 413, "the body is too large");
-    }
-    if (parser->version_1_0) parser->expects_continue = false; /* RFC 9110 10.1.1 */
-    parser->body = parser->scan;
-    parser->state = parser->chunked ? READ_CHUNK_SIZE : parser->body_n > 0 ? READ_BODY : READ_DONE;
-    return 0;
-}
-
-static inline int header_take(struct mr_http_parser *parser, struct mr_str name,
-                              struct mr_str value)
-{
-    if (parser->header_count == MR_HTTP_HEADERS_MAX) {
-        return fail(parser, MR_ETOO_LARGE, 431, "too many headers");
-    }
-    int error = headers_reserve(parser);
-    if (error != 0) return error;
-    parser->headers[parser->header_count++] = (struct mr_http_header){name, value};
-    return header_apply(parser, name, value);
-}
-
-static int header_line_take(struct mr_http_parser *parser, struct mr_str line)
-{
-    if (line.n == 0) return head_end(parser);
-    struct mr_str name, value;
-    int error = header_split(parser, line, &name, &value);
-    return error != 0 ? error : header_take(parser, name, value);
-}
-
-/* Takes header lines that are whole and good in one pass each, without looking for their ends
- * first. 0 when the next one is not; line_take finds out why, which keeps invariant 2. */
-static int headers_take(struct mr_http_parser *parser)
-{
-    size_t limit = parser->start + MR_HTTP_HEAD_BYTES_MAX;
-    while (parser->scan == parser->line) {
-        struct mr_str name, value;
-        size_t line_n = header_scan(parser->p + parser->line, &name, &value);
-        if (line_n == 0 || line_n > limit - parser->line) return 0;
-        parser->line += line_n;
-        parser->scan = parser->line;
-        int error = header_take(parser, name, value);
-        if (error != 0) return error;
-    }
-    return 0;
 }
 
 /* --- chunks (RFC 9112 7.1) ----------------------------------------------------------------- */
@@ -701,19 +330,22 @@ static int chunk_line_take(struct mr_http_parser *parser, struct mr_str line)
         digits_n++;
     }
     if (digits_n == 0 || digits_n > 16) {
-        return fail(parser, MR_ESYNTAX, 400, "a chunk must begin with its size in hexadecimal");
+        return proto_http_fail(parser, MR_ESYNTAX, 400,
+                               "a chunk must begin with its size in hexadecimal");
     }
     size_t at = digits_n;
     while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t')) {
         at++;
     }
     bool extension_begins = at < line.n && line.p[at] == ';';
-    if ((digits_n < line.n && !extension_begins) || !text_is_clean(line.p + at, line.n - at)) {
-        return fail(parser, MR_ESYNTAX, 400, "a chunk size is followed by something else");
+    if ((digits_n < line.n && !extension_begins) ||
+        !proto_http_text_is_clean((struct mr_str){line.p + at, line.n - at})) {
+        return proto_http_fail(parser, MR_ESYNTAX, 400,
+                               "a chunk size is followed by something else");
     }
     parser->extra_n += line.n - digits_n;
     if (size > MR_HTTP_BODY_BYTES_MAX - parser->body_n) {
-        return fail(parser, MR_ETOO_LARGE, 413, "the body is too large");
+        return proto_http_fail(parser, MR_ETOO_LARGE, 413, "the body is too large");
     }
     parser->chunk_left = size;
     parser->state = size > 0 ? READ_CHUNK_DATA : READ_TRAILERS;
@@ -727,8 +359,7 @@ static int trailer_line_take(struct mr_http_parser *parser, struct mr_str line)
         return 0;
     }
     parser->extra_n += line.n + 2;
-    struct mr_str name, value; /* checked and dropped: RFC 9110 6.5.1 */
-    return header_split(parser, line, &name, &value);
+    return proto_http_trailer_check(parser, line);
 }
 
 /* Moves what is here of the chunk behind the chunks before it. 1 when the chunk is whole. */
@@ -751,7 +382,7 @@ static int chunk_end_take(struct mr_http_parser *parser)
     size_t here_n = parser->n - parser->scan;
     if ((here_n >= 1 && parser->p[parser->scan] != '\r') ||
         (here_n >= 2 && parser->p[parser->scan + 1] != '\n')) {
-        return fail(parser, MR_ESYNTAX, 400, "a chunk is longer than its size says");
+        return proto_http_fail(parser, MR_ESYNTAX, 400, "a chunk is longer than its size says");
     }
     if (here_n < 2) return 0;
     parser->scan += 2;
@@ -781,15 +412,15 @@ static void chunk_gap_close(struct mr_http_parser *parser)
 static int line_step(struct mr_http_parser *parser)
 {
     struct mr_str line = {NULL, 0};
-    int r = parser->state == READ_HEADERS ? headers_take(parser) : 0;
+    int r = parser->state == READ_HEADERS ? proto_http_headers_take(parser) : 0;
     if (r == 0) r = line_take(parser, &line);
     if (r != 1) return r;
     switch (parser->state) {
     case READ_START:
-        r = request_line_take(parser, line);
+        r = proto_http_request_line_take(parser, line);
         break;
     case READ_HEADERS:
-        r = header_line_take(parser, line);
+        r = proto_http_header_line_take(parser, line);
         break;
     case READ_CHUNK_SIZE:
         r = chunk_line_take(parser, line);
