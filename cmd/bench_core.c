@@ -54,8 +54,8 @@ static int cloud_init(struct cloud **ret, const struct mr_core_limits *limits)
     if (c == NULL) return MR_ENO_MEMORY;
     c->bytes = mr_core_bytes(limits);
     c->block = aligned_alloc(64, (c->bytes + 63) & ~(size_t)63);
-    int error = c->block == NULL ? MR_ENO_MEMORY
-                                 : mr_core_init(c->block, c->bytes, limits, &c->core);
+    int error =
+        c->block == NULL ? MR_ENO_MEMORY : mr_core_init(c->block, c->bytes, limits, &c->core);
     if (error != 0) {
         free(c->block);
         free(c);
@@ -90,30 +90,29 @@ static void fleet_fill(struct cloud *c, uint32_t nodes)
         uint32_t group = (i - 1) / 18 + 1;
         bool gpu = group % 2 == 0;
         uint32_t block = (group - 1) / 36 + 1;
-        struct mr_event event = {
-            .kind = MR_EVENT_NODE_SET,
-            .u.node = {.id = {i},
-                       .cpu_milli = gpu ? 144000 : 192000,
-                       .mem_mib = gpu ? 983040 : 786432,
-                       .accel_type = gpu ? GPU_TYPE : 0,
-                       .accel_count = gpu ? 4 : 0,
-                       .domain = gpu ? group : 0,
-                       .block = block,
-                       .cell = (block - 1) / 16 + 1}};
+        struct mr_event event = {.kind = MR_EVENT_NODE_SET,
+                                 .u.node = {.id = {i},
+                                            .cpu_milli = gpu ? 144000 : 192000,
+                                            .mem_mib = gpu ? 983040 : 786432,
+                                            .accel_type = gpu ? GPU_TYPE : 0,
+                                            .accel_count = gpu ? 4 : 0,
+                                            .domain = gpu ? group : 0,
+                                            .block = block,
+                                            .cell = (block - 1) / 16 + 1}};
         (void)step(c, &event);
     }
 }
 
-static struct mr_event job(uint32_t tenant, uint32_t tasks, uint32_t cpu_milli, uint32_t accel_milli)
+static struct mr_event job(uint32_t tenant, uint32_t tasks, uint32_t cpu_milli,
+                           uint32_t accel_milli)
 {
-    return (struct mr_event){.kind = MR_EVENT_SUBMIT,
-                             .u.submit = {.tenant = {tenant},
-                                          .shape = {.cpu_milli = cpu_milli,
-                                                    .mem_mib = 2048,
-                                                    .accel_milli = accel_milli},
-                                          .tasks_min = tasks,
-                                          .tasks_max = tasks,
-                                          .priority = MR_PRIORITY_DEFAULT}};
+    return (struct mr_event){
+        .kind = MR_EVENT_SUBMIT,
+        .u.submit = {.tenant = {tenant},
+                     .shape = {.cpu_milli = cpu_milli, .mem_mib = 2048, .accel_milli = accel_milli},
+                     .tasks_min = tasks,
+                     .tasks_max = tasks,
+                     .priority = MR_PRIORITY_DEFAULT}};
 }
 
 static int compare(const void *a, const void *b)

@@ -24,7 +24,7 @@
 
 /* What one task needs. */
 struct mr_shape {
-    uint32_t cpu_milli;   /* thousandths of a vCPU */
+    uint32_t cpu_milli; /* thousandths of a vCPU */
     uint32_t mem_mib;
     uint32_t accel_milli; /* thousandths of a device: below 1000 a share of one, above it whole
                              devices (a multiple of 1000) */
@@ -85,18 +85,18 @@ enum mr_node_state {
 /* Why a workload waits: one binding reason, with its numbers. */
 #define MR_REASONS(X)                                                                              \
     X(NONE, "none")                                                                                \
-    X(BEHIND, "behind_others")        /* a: workloads ahead in its class */                        \
-    X(RESOURCES, "resources")         /* a: short of, b: needed; resource says of what */          \
-    X(FRAGMENTED, "fragmented")       /* enough in sum, on no single node. a: free, b: needed */   \
-    X(TOPOLOGY, "topology")           /* enough in sum, in no single domain/block/cell */          \
-    X(NO_SUCH_NODE, "no_such_node")   /* no node of the fleet is that large. a: largest, b: need */\
-    X(QUOTA, "quota")                 /* a: in use, b: limit, c: asked for */                      \
-    X(TENANT_JOBS, "tenant_jobs")     /* a: running, b: limit */                                   \
-    X(MAKING_ROOM, "making_room")     /* others were asked to go; a: places they hold */         \
-    X(STOPPING, "stopping")           /* its own last run still ends; a: leases */                 \
-    X(BACKOFF, "backoff")             /* restarts after a failure at time a */                     \
-    X(NOT_YET, "not_yet")             /* its begin time is a */                                    \
-    X(FLEET_EMPTY, "fleet_empty")     /* no node is up */
+    X(BEHIND, "behind_others")      /* a: workloads ahead in its class */                          \
+    X(RESOURCES, "resources")       /* a: short of, b: needed; resource says of what */            \
+    X(FRAGMENTED, "fragmented")     /* enough in sum, on no single node. a: free, b: needed */     \
+    X(TOPOLOGY, "topology")         /* enough in sum, in no single domain/block/cell */            \
+    X(NO_SUCH_NODE, "no_such_node") /* no node of the fleet is that large. a: largest, b: need */  \
+    X(QUOTA, "quota")               /* a: in use, b: limit, c: asked for */                        \
+    X(TENANT_JOBS, "tenant_jobs")   /* a: running, b: limit */                                     \
+    X(MAKING_ROOM, "making_room")   /* others were asked to go; a: places they hold */             \
+    X(STOPPING, "stopping")         /* its own last run still ends; a: leases */                   \
+    X(BACKOFF, "backoff")           /* restarts after a failure at time a */                       \
+    X(NOT_YET, "not_yet")           /* its begin time is a */                                      \
+    X(FLEET_EMPTY, "fleet_empty")   /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
     MR_REASONS(X)
@@ -129,20 +129,20 @@ enum mr_exit_kind {
 /* --- events -------------------------------------------------------------------------------- */
 
 #define MR_EVENTS(X)                                                                               \
-    X(TICK)          /* time passes; asked for by mr_core_wake_us */                               \
-    X(TENANT_SET)    /* create or change */                                                        \
+    X(TICK)       /* time passes; asked for by mr_core_wake_us */                                  \
+    X(TENANT_SET) /* create or change */                                                           \
     X(PRICE_SET)                                                                                   \
-    X(NODE_SET)      /* create or change capacity or place; state UP */                            \
+    X(NODE_SET) /* create or change capacity or place; state UP */                                 \
     X(NODE_STATE)                                                                                  \
     X(SUBMIT)                                                                                      \
     X(CANCEL)                                                                                      \
-    X(SCALE)         /* new min and max of a service, pool or job */                               \
-    X(LOAD)          /* load signals of a service */                                               \
+    X(SCALE) /* new min and max of a service, pool or job */                                       \
+    X(LOAD)  /* load signals of a service */                                                       \
     X(LEASE_STARTED)                                                                               \
-    X(LEASE_READY)   /* a service's replica answers */                                             \
+    X(LEASE_READY) /* a service's replica answers */                                               \
     X(LEASE_PROGRESS)                                                                              \
     X(LEASE_EXITED)                                                                                \
-    X(METER)         /* tokens of one request, settled once */
+    X(METER) /* tokens of one request, settled once */
 enum mr_event_kind {
 #define X(name) MR_EVENT_##name,
     MR_EVENTS(X)
@@ -158,16 +158,16 @@ struct mr_event_tenant {
     uint64_t quota_cpu_milli;   /* UINT64_MAX: none */
     uint64_t quota_mem_mib;
     uint64_t quota_accel_milli;
-    uint32_t running_max;       /* workloads at once, UINT32_MAX: no limit */
+    uint32_t running_max; /* workloads at once, UINT32_MAX: no limit */
 };
 
 /* What is billed. Quantities are in the unit of the SKU; prices in nano-dollars per 1e6 units for
  * tokens, and per hour for what is held. */
 enum mr_sku {
-    MR_SKU_CPU,               /* unit: 1 milli-vCPU for 1 microsecond */
-    MR_SKU_MEMORY,            /* unit: 1 MiB for 1 microsecond */
-    MR_SKU_ACCEL,             /* unit: 1 milli-device for 1 microsecond, of the lease's type */
-    MR_SKU_TOKENS_PROMPT,     /* unit: 1 token, without the cached ones */
+    MR_SKU_CPU,           /* unit: 1 milli-vCPU for 1 microsecond */
+    MR_SKU_MEMORY,        /* unit: 1 MiB for 1 microsecond */
+    MR_SKU_ACCEL,         /* unit: 1 milli-device for 1 microsecond, of the lease's type */
+    MR_SKU_TOKENS_PROMPT, /* unit: 1 token, without the cached ones */
     MR_SKU_TOKENS_CACHED,
     MR_SKU_TOKENS_COMPLETION,
     MR_SKU_COUNT
@@ -195,7 +195,7 @@ struct mr_event_node_state {
 };
 
 struct mr_event_submit {
-    uint64_t tag;              /* the caller's, comes back in ACCEPTED or REJECTED */
+    uint64_t tag;               /* the caller's, comes back in ACCEPTED or REJECTED */
     uint64_t key_high, key_low; /* idempotency key, both 0: none. A known key answers ACCEPTED with
                                    the workload of the first time and changes nothing */
     struct mr_tenant_id tenant;
@@ -205,15 +205,15 @@ struct mr_event_submit {
                                       service may have min 0 */
     uint8_t priority;              /* 0 first … MR_PRIORITY_COUNT - 1 */
     enum mr_topology topology;
-    bool preemptible;              /* may be stopped whole for higher classes */
-    uint64_t begin_us;             /* 0: now */
-    uint64_t time_limit_us;        /* running time over all runs; 0: none */
-    uint64_t estimate_us;          /* expected running time; 0: unknown */
-    uint64_t deadline_us;          /* absolute; 0: none */
-    uint64_t grace_us;             /* between asking to stop and killing */
-    uint64_t checkpoint_us;        /* interval; 0: does not checkpoint */
-    uint32_t restarts_max;         /* after failures of its own; requeues by us do not count */
-    uint32_t load_per_replica;     /* service: requests in flight that one replica should carry */
+    bool preemptible;          /* may be stopped whole for higher classes */
+    uint64_t begin_us;         /* 0: now */
+    uint64_t time_limit_us;    /* running time over all runs; 0: none */
+    uint64_t estimate_us;      /* expected running time; 0: unknown */
+    uint64_t deadline_us;      /* absolute; 0: none */
+    uint64_t grace_us;         /* between asking to stop and killing */
+    uint64_t checkpoint_us;    /* interval; 0: does not checkpoint */
+    uint32_t restarts_max;     /* after failures of its own; requeues by us do not count */
+    uint32_t load_per_replica; /* service: requests in flight that one replica should carry */
 };
 struct mr_event_scale {
     struct mr_workload_id workload;
@@ -263,12 +263,12 @@ int mr_event_get(struct mr_str bytes, struct mr_event *ret_event);
 #define MR_EFFECTS(X)                                                                              \
     X(ACCEPTED) /* answer to a SUBMIT, by tag */                                                   \
     X(REJECTED)                                                                                    \
-    X(START)    /* start a lease; idempotent by lease id */                                        \
-    X(STOP)     /* ask to stop, kill after the grace; idempotent by lease id */                    \
-    X(STATE)    /* a workload's state, run or size changed */                                      \
-    X(NODE)     /* a node's state changed */                                                       \
-    X(LEDGER)   /* an entry of the bill */                                                         \
-    X(METERED)  /* a METER event was taken or was known already: settle it */
+    X(START)   /* start a lease; idempotent by lease id */                                         \
+    X(STOP)    /* ask to stop, kill after the grace; idempotent by lease id */                     \
+    X(STATE)   /* a workload's state, run or size changed */                                       \
+    X(NODE)    /* a node's state changed */                                                        \
+    X(LEDGER)  /* an entry of the bill */                                                          \
+    X(METERED) /* a METER event was taken or was known already: settle it */
 enum mr_effect_kind {
 #define X(name) MR_EFFECT_##name,
     MR_EFFECTS(X)
@@ -281,12 +281,12 @@ struct mr_effect_start {
     struct mr_lease_id lease;
     struct mr_workload_id workload;
     struct mr_node_id node;
-    uint32_t run;         /* counts the workload's runs from 1 */
-    uint32_t tasks;       /* on this node */
-    uint32_t rank_first;  /* of this node's tasks within the gang */
-    uint32_t world_size;  /* tasks of the whole gang */
+    uint32_t run;        /* counts the workload's runs from 1 */
+    uint32_t tasks;      /* on this node */
+    uint32_t rank_first; /* of this node's tasks within the gang */
+    uint32_t world_size; /* tasks of the whole gang */
     uint32_t node_rank, node_count;
-    uint64_t devices;     /* bit mask of the node's devices */
+    uint64_t devices;      /* bit mask of the node's devices */
     struct mr_shape shape; /* per task; accel_types[0] is the type it got */
 };
 struct mr_effect_stop {
@@ -313,8 +313,8 @@ struct mr_effect_ledger {
     struct mr_lease_id lease;
     enum mr_sku sku;
     uint8_t accel_type;
-    uint64_t quantity;       /* in the SKU's unit */
-    int64_t price_nusd;      /* as in mr_event_price */
+    uint64_t quantity;  /* in the SKU's unit */
+    int64_t price_nusd; /* as in mr_event_price */
     int64_t charge_nusd;
     uint64_t from_us, to_us; /* charge period */
 };

@@ -60,14 +60,16 @@ static uint32_t power_of_two(uint32_t at_least)
 static bool limits_sound(const struct mr_core_limits *limits)
 {
     const uint32_t most = 1u << 24;
-    if (limits->nodes == 0 || limits->nodes > most) return false;
-    if (limits->domains == 0 || limits->domains > most / MR_ACCEL_TYPES_MAX) return false;
-    if (limits->blocks == 0 || limits->blocks > 1u << 16) return false;
-    if (limits->cells == 0 || limits->cells > 1u << 16) return false;
-    if (limits->tenants == 0 || limits->tenants > 1u << 20) return false;
-    if (limits->workloads == 0 || limits->workloads > most) return false;
-    if (limits->leases == 0 || limits->leases > most) return false;
-    return limits->shapes != 0 && limits->shapes <= most;
+    const uint32_t bounds[][2] = {
+        {limits->nodes, most},       {limits->domains, most / MR_ACCEL_TYPES_MAX},
+        {limits->blocks, 1u << 16},  {limits->cells, 1u << 16},
+        {limits->tenants, 1u << 20}, {limits->workloads, most},
+        {limits->leases, most},      {limits->shapes, most},
+    };
+    for (size_t i = 0; i < MR_COUNT_OF(bounds); i++) {
+        if (bounds[i][0] == 0 || bounds[i][0] > bounds[i][1]) return false;
+    }
+    return true;
 }
 
 bool core_layout(const struct mr_core_limits *limits, struct core_table *tables, size_t *ret_bytes)
@@ -111,9 +113,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     }
     /* These are addressed directly, not handed out. */
     static const enum core_table_kind direct[] = {
-        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,   CORE_LEASE_BUCKETS,
-        CORE_METER_BUCKETS, CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS,
-        CORE_PLACES,        CORE_PLACE_TYPES,
+        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
+        CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
     };
     for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
         tables[direct[i]].used = tables[direct[i]].capacity;
@@ -166,24 +167,35 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     return 0;
 }
 
+static bool table_sound(const struct core_table *table, const struct core_table *wanted)
+{
+    if (table->offset_bytes != wanted->offset_bytes) return false;
+    if (table->item_bytes != wanted->item_bytes) return false;
+    if (table->capacity != wanted->capacity) return false;
+    if (table->used == 0 || table->used > table->capacity) return false;
+    return table->live < table->capacity && table->free < table->used;
+}
+
+/* The header is that of a block of this version, and its tables lie where the limits put them. */
+static bool header_sound(const struct mr_core *core, size_t bytes)
+{
+    if (bytes < sizeof *core || core->magic != CORE_MAGIC) return false;
+    if (core->format != CORE_FORMAT || core->item_check != core_item_check()) return false;
+    struct core_table tables[CORE_TABLE_COUNT];
+    size_t need = 0;
+    if (!core_layout(&core->limits, tables, &need)) return false;
+    if (need != core->bytes || need > bytes) return false;
+    for (uint32_t i = 0; i < CORE_TABLE_COUNT; i++) {
+        if (!table_sound(&core->tables[i], &tables[i])) return false;
+    }
+    return true;
+}
+
 int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_core)
 {
     MR_ASSERT(((uintptr_t)block & 15) == 0);
     struct mr_core *core = block;
-    if (bytes < sizeof *core || core->magic != CORE_MAGIC) return MR_ECORRUPT;
-    if (core->format != CORE_FORMAT || core->item_check != core_item_check()) return MR_ECORRUPT;
-    struct core_table tables[CORE_TABLE_COUNT];
-    size_t need = 0;
-    if (!core_layout(&core->limits, tables, &need)) return MR_ECORRUPT;
-    if (need != core->bytes || need > bytes) return MR_ECORRUPT;
-    for (uint32_t i = 0; i < CORE_TABLE_COUNT; i++) {
-        const struct core_table *table = &core->tables[i];
-        if (table->offset_bytes != tables[i].offset_bytes) return MR_ECORRUPT;
-        if (table->item_bytes != tables[i].item_bytes) return MR_ECORRUPT;
-        if (table->capacity != tables[i].capacity) return MR_ECORRUPT;
-        if (table->used == 0 || table->used > table->capacity) return MR_ECORRUPT;
-        if (table->live >= table->capacity || table->free >= table->used) return MR_ECORRUPT;
-    }
+    if (!header_sound(core, bytes)) return MR_ECORRUPT;
     core->sink = NULL;
     core->trace = NULL;
     core->plan_count = 0;

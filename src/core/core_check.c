@@ -70,7 +70,8 @@ static void nodes_range(struct core_check *check)
         core_check_index(check, CORE_PLACES, p->child_prev);
         core_check_index(check, CORE_NODES, p->node_first);
         core_check_index(check, CORE_NODES, p->node_last);
-        if (!core_check_holds(check, p->level < CORE_LEVEL_COUNT, "(1) a place has a level")) return;
+        if (!core_check_holds(check, p->level < CORE_LEVEL_COUNT, "(1) a place has a level"))
+            return;
         bool above = p->parent == 0 || core_place(core, p->parent)->level < p->level;
         core_check_holds(check, above, "(3) a place lies in a larger one");
         for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
@@ -104,8 +105,8 @@ static void lease_add(const struct mr_core *core, const struct core_lease *l, st
     bool claim = l->state == CORE_LEASE_CLAIM;
     uint64_t cpu = (uint64_t)shape->cpu_milli * l->tasks;
     uint64_t mem = (uint64_t)shape->mem_mib * l->tasks;
-    int32_t each = shape->accel_milli < CORE_WHOLE ? (int32_t)(shape->accel_milli * l->tasks)
-                                                   : CORE_WHOLE;
+    int32_t each =
+        shape->accel_milli < CORE_WHOLE ? (int32_t)(shape->accel_milli * l->tasks) : CORE_WHOLE;
     held->all_cpu += cpu;
     held->all_mem += mem;
     held->cpu += claim ? 0 : cpu;
@@ -147,6 +148,30 @@ static void node_leases_check(struct core_check *check, uint32_t node)
     core_check_holds(check, sound, "(6) no device, vCPU or memory is used twice");
 }
 
+static void state_check(struct core_check *check, uint32_t state, uint32_t first_node)
+{
+    const struct mr_core *core = check->core;
+    const struct core_free_state *s = core_free_state(core, state);
+    core_check_holds(check, s->node_first == first_node, "(7) a state knows its nodes");
+    if (s->whole >= CORE_WHOLE_GROUPS) return;
+    uint32_t root = core->whole_root[s->accel_type][s->whole];
+    core_check_holds(check, core_tree_find(core, root, 0, s) == state,
+                     "(7) a state is in the tree of its whole devices");
+    if (s->part == 0 || s->part >= CORE_WHOLE) return;
+    root = core->part_root[s->accel_type][s->part / CORE_PART_STEP];
+    core_check_holds(check, core_tree_find(core, root, 1, s) == state,
+                     "(7) a state is in the tree of its part");
+}
+
+static bool state_exact(const struct core_node *n, const struct core_free_state *s)
+{
+    int64_t cpu = n->cpu_free_milli > 0 ? n->cpu_free_milli : 0;
+    int64_t mem = n->mem_free_mib > 0 ? n->mem_free_mib : 0;
+    if (s->cpu_milli != (uint64_t)cpu || s->mem_mib != (uint64_t)mem) return false;
+    if (n->cpu_indexed != s->cpu_milli || n->mem_indexed != s->mem_mib) return false;
+    return s->accel_type == n->accel_type && s->whole == n->whole && s->part == n->part;
+}
+
 static void node_index_check(struct core_check *check, uint32_t node)
 {
     const struct mr_core *core = check->core;
@@ -159,24 +184,9 @@ static void node_index_check(struct core_check *check, uint32_t node)
     }
     core_check_holds(check, n->place != 0, "(7) a node lies somewhere");
     if (n->free_state == 0) return;
-    const struct core_free_state *s = core_free_state(core, n->free_state);
-    int64_t cpu = n->cpu_free_milli > 0 ? n->cpu_free_milli : 0;
-    int64_t mem = n->mem_free_mib > 0 ? n->mem_free_mib : 0;
-    bool exact = s->cpu_milli == (uint64_t)cpu && s->mem_mib == (uint64_t)mem &&
-                 s->accel_type == n->accel_type && s->whole == n->whole && s->part == n->part &&
-                 n->cpu_indexed == s->cpu_milli && n->mem_indexed == s->mem_mib;
-    core_check_holds(check, exact, "(7) a node is indexed under what is free on it");
-    if (n->state_prev == 0) {
-        core_check_holds(check, s->node_first == node, "(7) a state knows its nodes");
-        if (s->whole >= CORE_WHOLE_GROUPS) return;
-        uint32_t root = core->whole_root[s->accel_type][s->whole];
-        core_check_holds(check, core_tree_find(core, root, 0, s) == n->free_state,
-                         "(7) a state is in the tree of its whole devices");
-        if (s->part == 0 || s->part >= CORE_WHOLE) return;
-        root = core->part_root[s->accel_type][s->part / CORE_PART_STEP];
-        core_check_holds(check, core_tree_find(core, root, 1, s) == n->free_state,
-                         "(7) a state is in the tree of its part");
-    }
+    core_check_holds(check, state_exact(n, core_free_state(core, n->free_state)),
+                     "(7) a node is indexed under what is free on it");
+    if (n->state_prev == 0) state_check(check, n->free_state, node);
 }
 
 static uint64_t sketch(uint64_t owner, uint64_t type, uint64_t amount)
@@ -206,8 +216,8 @@ static void fleet_sums_check(struct core_check *check)
         accel += (uint64_t)n->accel_count * CORE_WHOLE;
     }
     core_check_holds(check,
-                     cpu == core->cpu_milli && mem == core->mem_mib &&
-                         accel == core->accel_milli && up == core->nodes_by_state[MR_NODE_UP],
+                     cpu == core->cpu_milli && mem == core->mem_mib && accel == core->accel_milli &&
+                         up == core->nodes_by_state[MR_NODE_UP],
                      "(8) the fleet's sums are those of the nodes that are up");
     core_check_holds(check,
                      cpu_free == core->cpu_free_milli && mem_free == core->mem_free_mib &&

@@ -17,9 +17,9 @@ static void workloads_range(struct core_check *check)
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
         if (w->phase == CORE_FREE) continue;
-        const uint32_t others[] = {w->queue_prev,    w->queue_next, w->id_prev,
-                                   w->id_next,       w->id_hash_next, w->key_hash_next,
-                                   w->victim_prev,   w->victim_next};
+        const uint32_t others[] = {w->queue_prev,  w->queue_next,   w->id_prev,
+                                   w->id_next,     w->id_hash_next, w->key_hash_next,
+                                   w->victim_prev, w->victim_next};
         for (size_t k = 0; k < MR_COUNT_OF(others); k++) {
             core_check_index(check, CORE_WORKLOADS, others[k]);
         }
@@ -42,9 +42,9 @@ static void leases_range(struct core_check *check)
     for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
         const struct core_lease *l = core_lease(core, i);
         if (l->state == MR_LEASE_NONE) continue;
-        const uint32_t others[] = {l->of_prev,  l->of_next,  l->node_prev, l->node_next,
-                                   l->cut_prev, l->cut_next, l->stop_prev, l->stop_next,
-                                   l->hash_next};
+        const uint32_t others[] = {l->of_prev,   l->of_next,   l->node_prev,
+                                   l->node_next, l->cut_prev,  l->cut_next,
+                                   l->stop_prev, l->stop_next, l->hash_next};
         for (size_t k = 0; k < MR_COUNT_OF(others); k++) {
             core_check_index(check, CORE_LEASES, others[k]);
         }
@@ -106,53 +106,78 @@ static void lease_check(struct core_check *check, const struct core_workload *w,
                      "(12) what stops is in the list of what stops");
 }
 
+struct tally {
+    uint32_t count, claimed, live, tasks, ready, wait;
+};
+
+static struct tally leases_tally(struct core_check *check, uint32_t slot)
+{
+    const struct mr_core *core = check->core;
+    const struct core_workload *w = core_workload(core, slot);
+    struct tally t = {.count = 0};
+    uint32_t prev = 0;
+    for (uint32_t i = w->lease_first; i != 0 && t.count <= w->lease_count; t.count++) {
+        lease_check(check, w, slot, i, prev);
+        const struct core_lease *l = core_lease(core, i);
+        bool lives = l->state == MR_LEASE_STARTING || l->state == MR_LEASE_RUNNING;
+        t.claimed += l->state == CORE_LEASE_CLAIM;
+        t.live += lives;
+        t.ready += l->ready;
+        t.wait += l->state == CORE_LEASE_CLAIM && core_node(core, l->node)->unsound;
+        t.tasks += lives ? l->tasks : 0;
+        prev = i;
+        i = l->of_next;
+    }
+    return t;
+}
+
+static void size_check(struct core_check *check, const struct core_workload *w,
+                       const struct tally *t)
+{
+    if (w->phase != CORE_ACTIVE) return;
+    if (!core_is_service(w)) {
+        core_check_holds(check, t->live > 0 && t->tasks + w->gone == w->tasks,
+                         "(11) a gang runs whole");
+        return;
+    }
+    core_check_holds(check, t->live == w->tasks, "(11) a service knows how many replicas it has");
+    core_check_holds(check, w->target >= w->tasks_min && w->target <= w->tasks_max,
+                     "(11) a service's target lies between its bounds");
+}
+
+static void phase_check(struct core_check *check, const struct core_workload *w,
+                        const struct tally *t)
+{
+    bool idle = w->phase == CORE_WAITING || w->phase == CORE_HELD || w->phase == CORE_ENDED;
+    core_check_holds(check, !idle || w->lease_count == 0,
+                     "(11) what waits or has ended holds nothing");
+    core_check_holds(check, w->phase != CORE_CLAIMING || (t->claimed == t->count && t->claimed > 0),
+                     "(11) what makes room has its claims and no leases");
+    core_check_holds(check, (w->phase == CORE_ENDED) == mr_state_final((enum mr_state)w->state),
+                     "(13) what has ended is in a final state");
+    bool service_lives = core_is_service(w) && w->phase == CORE_ACTIVE;
+    core_check_holds(check, (w->phase == CORE_WAITING) == (w->class_of != 0) || service_lives,
+                     "(14) what waits stands in a class");
+}
+
 static void workload_check(struct core_check *check, uint32_t slot)
 {
     const struct mr_core *core = check->core;
     const struct core_workload *w = core_workload(core, slot);
-    uint32_t count = 0, claimed = 0, live = 0, tasks = 0, ready = 0, wait = 0, prev = 0;
-    for (uint32_t i = w->lease_first; i != 0 && count <= w->lease_count; count++) {
-        lease_check(check, w, slot, i, prev);
-        const struct core_lease *l = core_lease(core, i);
-        bool lives = l->state == MR_LEASE_STARTING || l->state == MR_LEASE_RUNNING;
-        claimed += l->state == CORE_LEASE_CLAIM;
-        live += lives;
-        ready += l->ready;
-        wait += l->state == CORE_LEASE_CLAIM && core_node(core, l->node)->unsound;
-        tasks += lives ? l->tasks : 0;
-        prev = i;
-        i = l->of_next;
-    }
-    core_check_holds(check, count == w->lease_count && claimed == w->claimed && ready == w->ready,
+    struct tally t = leases_tally(check, slot);
+    core_check_holds(check,
+                     t.count == w->lease_count && t.claimed == w->claimed && t.ready == w->ready,
                      "(10) a workload knows how many leases it has");
     core_check_holds(check, core_workload_find(core, w->id) == slot,
                      "(10) a workload is found by its id");
-    bool gang_runs = !core_is_service(w) && w->phase == CORE_ACTIVE;
-    core_check_holds(check, !gang_runs || (live > 0 && tasks + w->gone == w->tasks),
-                     "(11) a gang runs whole");
-    bool service_lives = core_is_service(w) && w->phase == CORE_ACTIVE;
-    core_check_holds(check, !service_lives || live == w->tasks,
-                     "(11) a service knows how many replicas it has");
-    core_check_holds(check, !service_lives || (w->target >= w->tasks_min &&
-                                               w->target <= w->tasks_max),
-                     "(11) a service's target lies between its bounds");
-    bool idle = w->phase == CORE_WAITING || w->phase == CORE_HELD || w->phase == CORE_ENDED;
-    core_check_holds(check, !idle || w->lease_count == 0,
-                     "(11) what waits or has ended holds nothing");
-    core_check_holds(check, w->phase != CORE_CLAIMING || (claimed == count && claimed > 0),
-                     "(11) what makes room has its claims and no leases");
-    core_check_holds(check, wait == w->claim_wait,
+    core_check_holds(check, t.wait == w->claim_wait,
                      "(12) a claim waits while its node holds more than it has");
-    core_check_holds(check, (w->phase == CORE_ENDED) == mr_state_final((enum mr_state)w->state),
-                     "(13) what has ended is in a final state");
-    bool queued = w->phase == CORE_WAITING;
-    core_check_holds(check, queued == (w->class_of != 0) || service_lives,
-                     "(14) what waits stands in a class");
+    size_check(check, w, &t);
+    phase_check(check, w, &t);
     core_check_holds(check, (w->timer_at != 0) == (w->timer_us != UINT64_MAX),
                      "(15) a timer that is set stands in the heap");
-    bool waits_for_time = w->phase == CORE_HELD || (w->phase == CORE_CLAIMING &&
-                                                    w->claim_wait == 0);
-    core_check_holds(check, !waits_for_time || w->timer_at != 0,
+    bool claim_ready = w->phase == CORE_CLAIMING && w->claim_wait == 0;
+    core_check_holds(check, (w->phase != CORE_HELD && !claim_ready) || w->timer_at != 0,
                      "(15) what waits for its time has a timer");
 }
 
@@ -204,7 +229,8 @@ static void lists_check(struct core_check *check)
     uint64_t last = 0;
     for (uint32_t i = core->id_first; i != 0 && count <= limit; count++) {
         const struct core_workload *w = core_workload(core, i);
-        core_check_holds(check, w->phase != CORE_FREE && w->id > last && w->id < core->workload_next,
+        core_check_holds(check,
+                         w->phase != CORE_FREE && w->id > last && w->id < core->workload_next,
                          "(16) workloads are listed by ascending id");
         last = w->id;
         i = w->id_next;
@@ -254,7 +280,8 @@ static void tenants_check(struct core_check *check)
         uint64_t key = mr_hash_mix(i), above = mr_hash_mix(t->parent);
         own -= key * t->own_cpu_milli + (key ^ 1) * t->own_mem_mib + (key ^ 2) * t->own_accel_milli;
         counts -= key * t->running + (key ^ 1) * t->pending;
-        held += key * (t->cpu_milli - t->own_cpu_milli) + (key ^ 1) * (t->mem_mib - t->own_mem_mib) +
+        held += key * (t->cpu_milli - t->own_cpu_milli) +
+                (key ^ 1) * (t->mem_mib - t->own_mem_mib) +
                 (key ^ 2) * (t->accel_milli - t->own_accel_milli);
         if (t->parent == 0) continue;
         held -= above * t->cpu_milli + (above ^ 1) * t->mem_mib + (above ^ 2) * t->accel_milli;
@@ -269,8 +296,7 @@ static void money_check(struct core_check *check)
     const struct mr_core *core = check->core;
     uint64_t lines = 0;
     for (uint32_t i = 0; i < core->tables[CORE_SUM_LINES].used; i++) {
-        const struct core_line *line =
-            (const struct core_line *)core_item(core, CORE_SUM_LINES, i);
+        const struct core_line *line = (const struct core_line *)core_item(core, CORE_SUM_LINES, i);
         lines += (uint64_t)line->charge_nusd;
     }
     for (uint32_t i = 1; i < core->tables[CORE_LINES].used; i++) {

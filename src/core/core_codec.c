@@ -23,20 +23,26 @@ struct codec {
 
 static void u8_pass(struct codec *c, uint8_t *v)
 {
-    if (c->out != NULL) mr_buf_put_u8(c->out, *v);
-    else *v = mr_read_u8(&c->reader);
+    if (c->out != NULL)
+        mr_buf_put_u8(c->out, *v);
+    else
+        *v = mr_read_u8(&c->reader);
 }
 
 static void u32_pass(struct codec *c, uint32_t *v)
 {
-    if (c->out != NULL) mr_buf_put_u32(c->out, *v);
-    else *v = mr_read_u32(&c->reader);
+    if (c->out != NULL)
+        mr_buf_put_u32(c->out, *v);
+    else
+        *v = mr_read_u32(&c->reader);
 }
 
 static void u64_pass(struct codec *c, uint64_t *v)
 {
-    if (c->out != NULL) mr_buf_put_u64(c->out, *v);
-    else *v = mr_read_u64(&c->reader);
+    if (c->out != NULL)
+        mr_buf_put_u64(c->out, *v);
+    else
+        *v = mr_read_u64(&c->reader);
 }
 
 static void bool_pass(struct codec *c, bool *v)

@@ -127,8 +127,10 @@ static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
     if (p->parent == parent) return;
     if (p->parent != 0) {
         struct core_place *old = core_place(core, p->parent);
-        if (p->child_prev != 0) core_place(core, p->child_prev)->child_next = p->child_next;
-        else old->child_first = p->child_next;
+        if (p->child_prev != 0)
+            core_place(core, p->child_prev)->child_next = p->child_next;
+        else
+            old->child_first = p->child_next;
         if (p->child_next != 0) core_place(core, p->child_next)->child_prev = p->child_prev;
         for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
             uint64_t milli = core_place_type(core, place, type)->free_milli;
@@ -156,8 +158,10 @@ static void node_attach(struct mr_core *core, uint32_t node, uint32_t place)
     n->place = place;
     n->place_next = 0;
     n->place_prev = p->node_last;
-    if (p->node_last != 0) core_node(core, p->node_last)->place_next = node;
-    else p->node_first = node;
+    if (p->node_last != 0)
+        core_node(core, p->node_last)->place_next = node;
+    else
+        p->node_first = node;
     p->node_last = node;
     nodes_add(core, place, 1);
 }
@@ -167,10 +171,14 @@ static void node_detach(struct mr_core *core, uint32_t node)
     struct core_node *n = core_node(core, node);
     MR_ASSERT(n->place != 0);
     struct core_place *p = core_place(core, n->place);
-    if (n->place_prev != 0) core_node(core, n->place_prev)->place_next = n->place_next;
-    else p->node_first = n->place_next;
-    if (n->place_next != 0) core_node(core, n->place_next)->place_prev = n->place_prev;
-    else p->node_last = n->place_prev;
+    if (n->place_prev != 0)
+        core_node(core, n->place_prev)->place_next = n->place_next;
+    else
+        p->node_first = n->place_next;
+    if (n->place_next != 0)
+        core_node(core, n->place_next)->place_prev = n->place_prev;
+    else
+        p->node_last = n->place_prev;
     nodes_add(core, n->place, -1);
     n->place = 0;
 }
@@ -182,8 +190,10 @@ static void state_leave(struct mr_core *core, uint32_t node)
     struct core_node *n = core_node(core, node);
     uint32_t state = n->free_state;
     struct core_free_state *s = core_free_state(core, state);
-    if (n->state_prev != 0) core_node(core, n->state_prev)->state_next = n->state_next;
-    else s->node_first = n->state_next;
+    if (n->state_prev != 0)
+        core_node(core, n->state_prev)->state_next = n->state_next;
+    else
+        s->node_first = n->state_next;
     if (n->state_next != 0) core_node(core, n->state_next)->state_prev = n->state_prev;
     n->free_state = 0;
     n->state_prev = 0;
@@ -262,8 +272,10 @@ static void node_refresh(struct mr_core *core, uint32_t node)
     for (uint32_t i = 0; i < n->accel_count; i++) {
         int16_t free = n->device_free[i];
         MR_ASSERT(free <= CORE_WHOLE);
-        if (free == CORE_WHOLE) whole++;
-        else if (free > part) part = free;
+        if (free == CORE_WHOLE)
+            whole++;
+        else if (free > part)
+            part = free;
         if (free > 0) accel += (uint16_t)free;
     }
     bool sound = core_node_sound(n);
@@ -286,8 +298,8 @@ static void node_refresh(struct mr_core *core, uint32_t node)
     sums_add(core, n, key.cpu_milli, key.mem_mib, accel);
     if (n->free_state != 0) {
         const struct core_free_state *s = core_free_state(core, n->free_state);
-        if (s->cpu_milli == key.cpu_milli && s->mem_mib == key.mem_mib &&
-            s->whole == key.whole && s->part == key.part && s->accel_type == key.accel_type) {
+        if (s->cpu_milli == key.cpu_milli && s->mem_mib == key.mem_mib && s->whole == key.whole &&
+            s->part == key.part && s->accel_type == key.accel_type) {
             return;
         }
         state_leave(core, node);
@@ -471,8 +483,7 @@ void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state
     n->state = (uint8_t)state;
     node_refresh(core, node);
     released_note(core, n);
-    struct mr_effect effect = {.kind = MR_EFFECT_NODE,
-                               .u.node = {.id = {node}, .state = state}};
+    struct mr_effect effect = {.kind = MR_EFFECT_NODE, .u.node = {.id = {node}, .state = state}};
     core_emit(core, &effect);
 }
 

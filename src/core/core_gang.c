@@ -32,8 +32,8 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == 0);
     *ret_tenant = 0;
-    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max, true,
-                                        ret_reason, ret_tenant);
+    uint32_t allowed =
+        core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max, true, ret_reason, ret_tenant);
     if (allowed < w->tasks_min) {
         ret_reason->c *= w->tasks_min;
         return false;
@@ -104,8 +104,10 @@ void core_claim_lost(struct mr_core *core, uint32_t workload)
         if (w->phase == CORE_ACTIVE) core_service_update(core, workload);
         return;
     }
-    if (w->phase == CORE_CLAIMING) core_workload_wait(core, workload);
-    else if (w->outcome == CORE_OUTCOME_CLAIM) w->outcome = CORE_OUTCOME_REQUEUE;
+    if (w->phase == CORE_CLAIMING)
+        core_workload_wait(core, workload);
+    else if (w->outcome == CORE_OUTCOME_CLAIM)
+        w->outcome = CORE_OUTCOME_REQUEUE;
 }
 
 /* --- stopping ------------------------------------------------------------------------------ */

@@ -17,7 +17,7 @@
 #define CORE_SCALE_DOWN_US    (30ull * 1000000ull)   /* load must be low this long */
 #define CORE_BACKOFF_FIRST_US (1ull * 1000000ull)
 #define CORE_BACKOFF_LAST_US  (60ull * 1000000ull)
-#define CORE_RETRY_US         (1ull * 1000000ull) /* no slot for a class or a lease: try again */
+#define CORE_RETRY_US         (1ull * 1000000ull)    /* no slot for a class or a lease: try again */
 #define CORE_METER_KEEP_US    (3600ull * 1000000ull) /* an ended lease's tokens are taken */
 #define CORE_DUE_PER_STEP     4096u /* timers of one step; the rest asks for a TICK at once */
 #define CORE_VICTIMS          128u  /* candidates looked at to make room */
@@ -85,7 +85,7 @@ struct core_node {
     uint32_t cpu_indexed, mem_indexed, accel_indexed; /* what the aggregates hold of it */
     uint16_t part; /* largest free part of a device that is in use */
     uint8_t state, accel_type, accel_count;
-    uint8_t whole; /* devices wholly free */
+    uint8_t whole;   /* devices wholly free */
     uint8_t unsound; /* more is held than it has: claims on it wait */
     uint8_t pad;
     uint32_t pad2;
@@ -98,7 +98,7 @@ enum core_level { CORE_ROOT, CORE_CELL, CORE_BLOCK, CORE_DOMAIN, CORE_LEVEL_COUN
 struct core_place {
     uint32_t parent, child_first, child_prev, child_next;
     uint32_t node_first, node_last;
-    uint32_t nodes;    /* in it and below */
+    uint32_t nodes; /* in it and below */
     uint8_t level, pad[3];
 };
 struct core_place_type { /* type 0 counts vCPUs of all nodes */
@@ -108,7 +108,8 @@ struct core_place_type { /* type 0 counts vCPUs of all nodes */
     uint32_t pad;
 };
 
-/* All nodes with exactly this much free: one entry in the trees however many nodes it stands for. */
+/* All nodes with exactly this much free: one entry in the trees however many nodes it stands for.
+ */
 struct core_free_state {
     uint32_t cpu_milli, mem_mib;
     uint32_t node_first, node_count;
@@ -166,7 +167,7 @@ struct core_workload {
     uint64_t timer_us;   /* key in the timer heap */
     uint64_t backoff_us; /* held until */
     uint64_t low_since_us, grow_us;
-    uint64_t order;      /* arrival, kept over requeues */
+    uint64_t order; /* arrival, kept over requeues */
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max, tasks, ready, target, load_per_replica, low_peak;
     uint32_t run, restarts, restarts_max, failures, checkpoint_step;
@@ -174,7 +175,7 @@ struct core_workload {
     uint32_t ticket;
     uint32_t id_prev, id_next, id_hash_next, key_hash_next;
     uint32_t lease_first, lease_last, lease_count; /* claimed ones too */
-    uint32_t claimed, claim_wait; /* its claims; those on nodes that others still leave */
+    uint32_t claimed, claim_wait;        /* its claims; those on nodes that others still leave */
     uint32_t timer_at, line_first, told; /* told: service's size as last emitted */
     uint32_t victim_prev, victim_next, victim_list; /* victim_list: 1 + priority * types + type */
     int32_t exit_code;
@@ -330,8 +331,7 @@ uint32_t core_slot_take(struct mr_core *core, enum core_table_kind kind); /* zer
 void core_slot_give(struct mr_core *core, enum core_table_kind kind, uint32_t i);
 bool core_slot_left(const struct mr_core *core, enum core_table_kind kind, uint32_t count);
 uint32_t core_item_check(void); /* a number that changes when a stored struct does */
-bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
-                 size_t *ret_bytes);
+bool core_layout(const struct mr_core_limits *limits, struct core_table *tables, size_t *ret_bytes);
 /* The state of the header that is hashed and saved: bytes before the scratch. */
 static inline size_t core_header_bytes(void)
 {
@@ -408,9 +408,9 @@ uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload);
 /* core_quota.c */
 bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event);
 /* Tasks of the shape that the quota of the tenant and of those above allow, at most `most`. */
-uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant,
-                          const struct mr_shape *shape, uint32_t most, bool one_more_running,
-                          struct mr_reason *ret_reason, uint32_t *ret_tenant);
+uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                          uint32_t most, bool one_more_running, struct mr_reason *ret_reason,
+                          uint32_t *ret_tenant);
 void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
                      uint32_t tasks);
 void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
@@ -468,8 +468,8 @@ void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed ro
 /* core_service.c */
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
                       uint32_t *ret_tenant);
-void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_ready,
-                              bool wanted, enum mr_exit_kind exit, int32_t code);
+void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_ready, bool wanted,
+                              enum mr_exit_kind exit, int32_t code);
 void core_service_due(struct mr_core *core, uint32_t workload);
 void core_service_join(struct mr_core *core, uint32_t workload);
 void core_service_replica_stop(struct mr_core *core, uint32_t lease, bool checkpoint);
@@ -499,7 +499,8 @@ int64_t core_price(const struct mr_core *core, enum mr_sku sku, uint32_t type);
 int64_t core_charge(uint64_t quantity, int64_t price, uint64_t divisor, uint64_t *rest);
 
 /* core_timer.c */
-void core_timer_set(struct mr_core *core, uint32_t workload, uint64_t time_us); /* UINT64_MAX: off */
+void core_timer_set(struct mr_core *core, uint32_t workload,
+                    uint64_t time_us); /* UINT64_MAX: off */
 uint64_t core_timer_first_us(const struct mr_core *core);
 void core_timers_due(struct mr_core *core);
 

@@ -33,8 +33,10 @@ static void link_in(struct mr_core *core, uint32_t lease)
     l->hash_next = *bucket;
     *bucket = lease;
     l->of_prev = w->lease_last;
-    if (w->lease_last != 0) core_lease(core, w->lease_last)->of_next = lease;
-    else w->lease_first = lease;
+    if (w->lease_last != 0)
+        core_lease(core, w->lease_last)->of_next = lease;
+    else
+        w->lease_first = lease;
     w->lease_last = lease;
     w->lease_count++;
     l->node_next = n->lease_first;
@@ -54,14 +56,20 @@ static void link_out(struct mr_core *core, uint32_t lease)
         link = &core_lease(core, *link)->hash_next;
     }
     *link = l->hash_next;
-    if (l->of_prev != 0) core_lease(core, l->of_prev)->of_next = l->of_next;
-    else w->lease_first = l->of_next;
-    if (l->of_next != 0) core_lease(core, l->of_next)->of_prev = l->of_prev;
-    else w->lease_last = l->of_prev;
+    if (l->of_prev != 0)
+        core_lease(core, l->of_prev)->of_next = l->of_next;
+    else
+        w->lease_first = l->of_next;
+    if (l->of_next != 0)
+        core_lease(core, l->of_next)->of_prev = l->of_prev;
+    else
+        w->lease_last = l->of_prev;
     MR_ASSERT(w->lease_count > 0 && n->lease_count > 0);
     w->lease_count--;
-    if (l->node_prev != 0) core_lease(core, l->node_prev)->node_next = l->node_next;
-    else n->lease_first = l->node_next;
+    if (l->node_prev != 0)
+        core_lease(core, l->node_prev)->node_next = l->node_next;
+    else
+        n->lease_first = l->node_next;
     if (l->node_next != 0) core_lease(core, l->node_next)->node_prev = l->node_prev;
     n->lease_count--;
 }
@@ -73,8 +81,10 @@ static void stop_join(struct mr_core *core, uint32_t lease)
     l->in_stop = 1;
     l->stop_prev = core->stop_last;
     l->stop_next = 0;
-    if (core->stop_last != 0) core_lease(core, core->stop_last)->stop_next = lease;
-    else core->stop_first = lease;
+    if (core->stop_last != 0)
+        core_lease(core, core->stop_last)->stop_next = lease;
+    else
+        core->stop_first = lease;
     core->stop_last = lease;
 }
 
@@ -82,10 +92,14 @@ static void stop_leave(struct mr_core *core, uint32_t lease)
 {
     struct core_lease *l = core_lease(core, lease);
     if (!l->in_stop) return;
-    if (l->stop_prev != 0) core_lease(core, l->stop_prev)->stop_next = l->stop_next;
-    else core->stop_first = l->stop_next;
-    if (l->stop_next != 0) core_lease(core, l->stop_next)->stop_prev = l->stop_prev;
-    else core->stop_last = l->stop_prev;
+    if (l->stop_prev != 0)
+        core_lease(core, l->stop_prev)->stop_next = l->stop_next;
+    else
+        core->stop_first = l->stop_next;
+    if (l->stop_next != 0)
+        core_lease(core, l->stop_next)->stop_prev = l->stop_prev;
+    else
+        core->stop_last = l->stop_prev;
     l->in_stop = 0;
     l->stop_prev = 0;
     l->stop_next = 0;
@@ -205,10 +219,9 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
     l->stop_kill = kill;
     l->stop_checkpoint = checkpoint;
     if (!l->in_stop) stop_join(core, lease);
-    struct mr_effect effect = {.kind = MR_EFFECT_STOP,
-                               .u.stop = {.lease = {l->id},
-                                          .grace_us = kill ? 0 : w->grace_us,
-                                          .checkpoint = checkpoint}};
+    struct mr_effect effect = {
+        .kind = MR_EFFECT_STOP,
+        .u.stop = {.lease = {l->id}, .grace_us = kill ? 0 : w->grace_us, .checkpoint = checkpoint}};
     core_emit(core, &effect);
 }
 

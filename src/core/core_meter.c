@@ -133,8 +133,8 @@ void core_lines_fold(struct mr_core *core, uint32_t workload)
             link = &core_line(core, *link)->hash_next;
         }
         *link = line->hash_next;
-        struct core_line *into = line_of(core, line->tenant, 0, (enum mr_sku)line->sku,
-                                         line->accel_type);
+        struct core_line *into =
+            line_of(core, line->tenant, 0, (enum mr_sku)line->sku, line->accel_type);
         line_add(core, into, line->quantity, line->charge_nusd, line->from_us, line->to_us);
         core_slot_give(core, CORE_LINES, slot);
     }
@@ -197,8 +197,10 @@ void core_cut_join(struct mr_core *core, uint32_t lease)
     l->in_cut = 1;
     l->cut_prev = core->cut_last;
     l->cut_next = 0;
-    if (core->cut_last != 0) core_lease(core, core->cut_last)->cut_next = lease;
-    else core->cut_first = lease;
+    if (core->cut_last != 0)
+        core_lease(core, core->cut_last)->cut_next = lease;
+    else
+        core->cut_first = lease;
     core->cut_last = lease;
 }
 
@@ -206,10 +208,14 @@ void core_cut_leave(struct mr_core *core, uint32_t lease)
 {
     struct core_lease *l = core_lease(core, lease);
     if (!l->in_cut) return;
-    if (l->cut_prev != 0) core_lease(core, l->cut_prev)->cut_next = l->cut_next;
-    else core->cut_first = l->cut_next;
-    if (l->cut_next != 0) core_lease(core, l->cut_next)->cut_prev = l->cut_prev;
-    else core->cut_last = l->cut_prev;
+    if (l->cut_prev != 0)
+        core_lease(core, l->cut_prev)->cut_next = l->cut_next;
+    else
+        core->cut_first = l->cut_next;
+    if (l->cut_next != 0)
+        core_lease(core, l->cut_next)->cut_prev = l->cut_prev;
+    else
+        core->cut_last = l->cut_prev;
     l->in_cut = 0;
     l->cut_prev = 0;
     l->cut_next = 0;
@@ -245,8 +251,10 @@ static void ended_meter_drop(struct mr_core *core)
     struct core_meter *m = core_meter(core, slot);
     MR_ASSERT(m->ended_us != 0 && m->ended_prev == 0);
     core->meter_first = m->ended_next;
-    if (m->ended_next != 0) core_meter(core, m->ended_next)->ended_prev = 0;
-    else core->meter_last = 0;
+    if (m->ended_next != 0)
+        core_meter(core, m->ended_next)->ended_prev = 0;
+    else
+        core->meter_last = 0;
     uint32_t *link = core_bucket(core, CORE_METER_BUCKETS, m->lease);
     while (*link != slot) {
         MR_ASSERT(*link != 0);
@@ -280,8 +288,8 @@ bool core_meter_open(struct mr_core *core, uint32_t lease)
 
 void core_meter_end(struct mr_core *core, uint32_t lease)
 {
-    while (core->meter_first != 0 && core->now_us - core_meter(core, core->meter_first)->ended_us >
-                                         CORE_METER_KEEP_US) {
+    while (core->meter_first != 0 &&
+           core->now_us - core_meter(core, core->meter_first)->ended_us > CORE_METER_KEEP_US) {
         ended_meter_drop(core);
     }
     uint32_t slot = core_lease(core, lease)->meter;
@@ -291,8 +299,10 @@ void core_meter_end(struct mr_core *core, uint32_t lease)
     m->ended_us = MR_MAX(core->now_us, 1u);
     m->ended_prev = core->meter_last;
     m->ended_next = 0;
-    if (core->meter_last != 0) core_meter(core, core->meter_last)->ended_next = slot;
-    else core->meter_first = slot;
+    if (core->meter_last != 0)
+        core_meter(core, core->meter_last)->ended_next = slot;
+    else
+        core->meter_first = slot;
     core->meter_last = slot;
 }
 
@@ -366,8 +376,7 @@ void core_meter_take(struct mr_core *core, const struct mr_event_meter *event)
         }
     }
     if (slot == 0) {
-        core_trace(core, "meter of lease %llu is too late",
-                   (unsigned long long)event->lease.v);
+        core_trace(core, "meter of lease %llu is too late", (unsigned long long)event->lease.v);
     } else if (event->serial != 0 && serial_new(core_meter(core, slot), event->serial)) {
         tokens_bill(core, core_meter(core, slot), event);
     } else {

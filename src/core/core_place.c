@@ -200,8 +200,8 @@ static uint32_t find_cpu(const struct mr_core *core, uint64_t cpu, uint64_t mem)
     return 0;
 }
 
-static uint32_t find_shared(const struct mr_core *core, uint32_t type,
-                            const struct mr_shape *shape, uint32_t tasks)
+static uint32_t find_shared(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                            uint32_t tasks)
 {
     uint64_t cpu = (uint64_t)shape->cpu_milli * tasks;
     uint64_t mem = (uint64_t)shape->mem_mib * tasks;
@@ -290,8 +290,8 @@ static uint32_t place_fit(const struct mr_core *core, uint32_t place, uint32_t t
         bool worth = place_worth(core, at, type, shape);
         uint32_t node = worth ? core_place(core, at)->node_first : 0;
         for (; node != 0 && fit < most; node = core_node(core, node)->place_next) {
-            fit += core_node_fit(core, node, type, shape,
-                                 MR_MIN(most - fit, MR_TASKS_PER_NODE_MAX));
+            fit +=
+                core_node_fit(core, node, type, shape, MR_MIN(most - fit, MR_TASKS_PER_NODE_MAX));
         }
         at = place_next(core, place, at, worth);
     }
@@ -504,6 +504,26 @@ static uint32_t anywhere_fill(struct mr_core *core, uint32_t type, const struct 
     return placed;
 }
 
+/* What a topology is widened to, from the narrowest on, when one node does not do. */
+static const enum core_level widen[3] = {CORE_DOMAIN, CORE_BLOCK, CORE_CELL};
+
+static uint32_t levels_of(enum mr_topology topology)
+{
+    static const uint8_t levels[MR_TOPOLOGY_COUNT] = {
+        [MR_TOPOLOGY_PREFER_DOMAIN] = 3,
+        [MR_TOPOLOGY_DOMAIN] = 1,
+        [MR_TOPOLOGY_BLOCK] = 2,
+        [MR_TOPOLOGY_CELL] = 3,
+    };
+    MR_ASSERT(topology < MR_TOPOLOGY_COUNT);
+    return levels[topology];
+}
+
+static bool topology_unbounded(enum mr_topology topology)
+{
+    return topology == MR_TOPOLOGY_ANY || topology == MR_TOPOLOGY_PREFER_DOMAIN;
+}
+
 static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                              enum mr_topology topology, uint32_t tasks)
 {
@@ -514,18 +534,14 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
         plan_give_back(core, shape, 0);
     }
     if (topology == MR_TOPOLOGY_NODE || tasks == 1) return 0;
-    static const enum core_level widen[3] = {CORE_DOMAIN, CORE_BLOCK, CORE_CELL};
-    uint32_t levels = 0;
-    if (topology == MR_TOPOLOGY_DOMAIN) levels = 1;
-    if (topology == MR_TOPOLOGY_BLOCK) levels = 2;
-    if (topology == MR_TOPOLOGY_CELL || topology == MR_TOPOLOGY_PREFER_DOMAIN) levels = 3;
+    uint32_t levels = levels_of(topology);
     for (uint32_t i = 0; i < levels; i++) {
         uint32_t place = place_find(core, widen[i], type, shape, tasks);
         if (place == 0) continue;
         if (place_fill(core, place, type, shape, tasks)) return tasks;
         plan_give_back(core, shape, 0);
     }
-    if (topology != MR_TOPOLOGY_ANY && topology != MR_TOPOLOGY_PREFER_DOMAIN) return 0;
+    if (!topology_unbounded(topology)) return 0;
     if (!fleet_holds(core, type, shape, tasks)) return 0;
     uint32_t placed = anywhere_fill(core, type, shape, tasks);
 #ifdef MR_PLANT_CORE_GANG_PART
@@ -540,8 +556,7 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
     return 0;
 }
 
-uint32_t core_plan_make(struct mr_core *core, const struct core_request *request,
-                        uint8_t *ret_type)
+uint32_t core_plan_make(struct mr_core *core, const struct core_request *request, uint8_t *ret_type)
 {
     MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
     core->plan_count = 0;
@@ -556,8 +571,8 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
             uint32_t best = 0;
             high--;
             while (low <= high) {
-                uint32_t middle = best == 0 && low == request->tasks_min ? low
-                                                                         : low + (high - low + 1) / 2;
+                uint32_t middle =
+                    best == 0 && low == request->tasks_min ? low : low + (high - low + 1) / 2;
                 placed = plan_exactly(core, types[i], shape, request->topology, middle);
                 if (placed > 0) {
                     best = middle;
@@ -607,6 +622,19 @@ static void supply_of(const struct mr_core *core, const struct mr_shape *shape,
     *ret_free = free;
 }
 
+/* Whether so many tasks fit as the topology wants them, without taking anything. */
+static bool type_holds(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                       enum mr_topology topology, uint32_t tasks)
+{
+    if (tasks <= MR_TASKS_PER_NODE_MAX && node_find(core, type, shape, tasks) != 0) return true;
+    if (tasks == 1) return false;
+    uint32_t levels = levels_of(topology);
+    for (uint32_t i = 0; i < levels; i++) {
+        if (place_find(core, widen[i], type, shape, tasks) != 0) return true;
+    }
+    return topology_unbounded(topology) && fleet_holds(core, type, shape, tasks);
+}
+
 void core_place_reason(const struct mr_core *core, const struct core_request *request,
                        struct mr_reason *ret)
 {
@@ -643,8 +671,10 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
                               .a = free,
                               .b = needed_of(shape, resource) * tasks};
     for (uint32_t i = 0; i < count; i++) {
-        if (!fleet_holds(core, types[i], shape, request->tasks_min)) continue;
-        ret->code = MR_REASON_TOPOLOGY;
-        return;
+        if (type_holds(core, types[i], shape, request->topology, request->tasks_min)) {
+            *ret = (struct mr_reason){.code = MR_REASON_NONE}; /* its turn just has not come */
+            return;
+        }
+        if (fleet_holds(core, types[i], shape, request->tasks_min)) ret->code = MR_REASON_TOPOLOGY;
     }
 }

@@ -71,8 +71,10 @@ static void wait_leave(struct mr_core *core, uint32_t class_of)
 {
     struct core_class *c = core_class(core, class_of);
     if (c->wait_list == 0) return;
-    if (c->wait_prev != 0) core_class(core, c->wait_prev)->wait_next = c->wait_next;
-    else *wait_head(core, c) = c->wait_next;
+    if (c->wait_prev != 0)
+        core_class(core, c->wait_prev)->wait_next = c->wait_next;
+    else
+        *wait_head(core, c) = c->wait_next;
     if (c->wait_next != 0) core_class(core, c->wait_next)->wait_prev = c->wait_prev;
     c->wait_list = 0;
     c->wait_tenant = 0;
@@ -138,10 +140,14 @@ static void members_insert(struct mr_core *core, struct core_class *c, uint32_t 
     }
     w->queue_prev = after;
     w->queue_next = after != 0 ? core_workload(core, after)->queue_next : c->head;
-    if (after != 0) core_workload(core, after)->queue_next = workload;
-    else c->head = workload;
-    if (w->queue_next != 0) core_workload(core, w->queue_next)->queue_prev = workload;
-    else c->tail = workload;
+    if (after != 0)
+        core_workload(core, after)->queue_next = workload;
+    else
+        c->head = workload;
+    if (w->queue_next != 0)
+        core_workload(core, w->queue_next)->queue_prev = workload;
+    else
+        c->tail = workload;
     w->ticket = c->tail == workload ? ++c->ticket_last : c->ticket_first--;
     c->count++;
 }
@@ -170,10 +176,14 @@ void core_class_leave(struct mr_core *core, uint32_t workload)
     struct core_class *c = core_class(core, class_of);
     MR_INVARIANT(1, c->count > 0);
     bool was_head = c->head == workload;
-    if (w->queue_prev != 0) core_workload(core, w->queue_prev)->queue_next = w->queue_next;
-    else c->head = w->queue_next;
-    if (w->queue_next != 0) core_workload(core, w->queue_next)->queue_prev = w->queue_prev;
-    else c->tail = w->queue_prev;
+    if (w->queue_prev != 0)
+        core_workload(core, w->queue_prev)->queue_next = w->queue_next;
+    else
+        c->head = w->queue_next;
+    if (w->queue_next != 0)
+        core_workload(core, w->queue_next)->queue_prev = w->queue_prev;
+    else
+        c->tail = w->queue_prev;
     c->count--;
     w->class_of = 0;
     w->queue_prev = 0;

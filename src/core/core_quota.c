@@ -29,8 +29,7 @@ static uint32_t depth_below(const struct mr_core *core, uint32_t tenant, uint32_
     return depth;
 }
 
-static void amounts_move(struct mr_core *core, uint32_t from, const struct core_tenant *t,
-                         int sign)
+static void amounts_move(struct mr_core *core, uint32_t from, const struct core_tenant *t, int sign)
 {
     for (uint32_t at = from; at != 0; at = core_tenant(core, at)->parent) {
         struct core_tenant *above = core_tenant(core, at);
@@ -42,33 +41,43 @@ static void amounts_move(struct mr_core *core, uint32_t from, const struct core_
     }
 }
 
+/* What hangs below a tenant keeps its depth, so only leaves may go deeper. */
+static bool leaf(const struct mr_core *core, uint32_t tenant)
+{
+    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        if (t->present && t->parent == tenant) return false;
+    }
+    return true;
+}
+
+static void tenant_make(struct mr_core *core, uint32_t id)
+{
+    struct core_table *table = &core->tables[CORE_TENANTS];
+    struct core_table *sums = &core->tables[CORE_SUM_LINES];
+    table->used = MR_MAX(table->used, id + 1);
+    table->live++;
+    sums->used = MR_MAX(sums->used, (id + 1) * CORE_SUMS);
+    core_tenant(core, id)->present = 1;
+}
+
 bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event)
 {
-    uint32_t id = event->id.v;
+    uint32_t id = event->id.v, parent = event->parent.v;
     if (id == 0 || id > core->limits.tenants) return false;
     if (event->weight == 0 || event->weight > 1000) return false;
-    if (event->parent.v != 0 && !tenant_present(core, event->parent.v)) return false;
-    uint32_t depth = depth_below(core, id, event->parent.v);
+    if (parent != 0 && !tenant_present(core, parent)) return false;
+    uint32_t depth = depth_below(core, id, parent);
     if (depth == 0) return false;
     struct core_tenant *t = core_tenant(core, id);
-    /* Only leaves and new tenants may go deeper: what hangs below them keeps its depth. */
-    if (t->present && t->parent != event->parent.v && depth > t->depth) {
-        for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
-            if (core_tenant(core, i)->present && core_tenant(core, i)->parent == id) return false;
-        }
-    }
-    if (!t->present) {
-        struct core_table *table = &core->tables[CORE_TENANTS];
-        if (id >= table->used) table->used = id + 1;
-        table->live++;
-        struct core_table *sums = &core->tables[CORE_SUM_LINES];
-        if ((id + 1) * CORE_SUMS > sums->used) sums->used = (id + 1) * CORE_SUMS;
-        t->present = 1;
-    } else if (t->parent != event->parent.v) {
+    bool moves = t->present && t->parent != parent;
+    if (moves && depth > t->depth && !leaf(core, id)) return false;
+    if (!t->present) tenant_make(core, id);
+    if (moves) {
         amounts_move(core, t->parent, t, -1);
-        amounts_move(core, event->parent.v, t, 1);
+        amounts_move(core, parent, t, 1);
     }
-    t->parent = event->parent.v;
+    t->parent = parent;
     t->depth = (uint8_t)depth;
     t->weight = event->weight;
     t->share_epoch = 0;
@@ -87,9 +96,9 @@ static uint64_t tasks_within(uint64_t held, uint64_t quota, uint64_t each, uint6
     return MR_MIN(most, (quota - held) / each);
 }
 
-uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant,
-                          const struct mr_shape *shape, uint32_t most, bool one_more_running,
-                          struct mr_reason *ret_reason, uint32_t *ret_tenant)
+uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                          uint32_t most, bool one_more_running, struct mr_reason *ret_reason,
+                          uint32_t *ret_tenant)
 {
     uint64_t tasks = most;
     for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {

@@ -13,8 +13,7 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
 {
     const struct core_workload *w = core_workload(core, workload);
     if (w->queue_prev != 0) {
-        *ret = (struct mr_reason){.code = MR_REASON_BEHIND,
-                                  .a = core_class_ahead(core, workload)};
+        *ret = (struct mr_reason){.code = MR_REASON_BEHIND, .a = core_class_ahead(core, workload)};
         return;
     }
     bool service = core_is_service(w);
@@ -29,8 +28,8 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
         return;
     }
     struct core_request request = {.shape = &w->shape,
-                                   .topology = service ? MR_TOPOLOGY_ANY
-                                                       : (enum mr_topology)w->topology,
+                                   .topology =
+                                       service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
                                    .tasks_min = least,
                                    .tasks_max = least};
     core_place_reason(core, &request, ret);

@@ -36,7 +36,8 @@ struct room {
     uint32_t stopping_count;
 };
 
-/* --- lists of possible victims ----------------------------------------------------------------- */
+/* --- lists of possible victims -----------------------------------------------------------------
+ */
 
 void core_victim_join(struct mr_core *core, uint32_t workload)
 {
@@ -56,8 +57,10 @@ void core_victim_leave(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
     if (w->victim_list == 0) return;
-    if (w->victim_prev != 0) core_workload(core, w->victim_prev)->victim_next = w->victim_next;
-    else core->victim_first[w->victim_list - 1] = w->victim_next;
+    if (w->victim_prev != 0)
+        core_workload(core, w->victim_prev)->victim_next = w->victim_next;
+    else
+        core->victim_first[w->victim_list - 1] = w->victim_next;
     if (w->victim_next != 0) core_workload(core, w->victim_next)->victim_prev = w->victim_prev;
     w->victim_list = 0;
     w->victim_prev = 0;
@@ -106,10 +109,8 @@ static void candidate_units(const struct mr_core *core, struct room *room, uint3
         for (; lease != 0 && room->count < CORE_VICTIMS; lease = core_lease(core, lease)->of_prev) {
             uint8_t state = core_lease(core, lease)->state;
             if (state != MR_LEASE_STARTING && state != MR_LEASE_RUNNING) continue;
-            struct unit unit = {.cost = cost_of(core, v, 1),
-                                .workload = victim,
-                                .lease = lease,
-                                .stop = true};
+            struct unit unit = {
+                .cost = cost_of(core, v, 1), .workload = victim, .lease = lease, .stop = true};
             unit_add(room, &unit);
         }
         return;
@@ -117,10 +118,8 @@ static void candidate_units(const struct mr_core *core, struct room *room, uint3
     bool service_asks = core_is_service(claimant) && v->priority >= claimant->priority;
     bool shrink = (lower || service_asks) && v->tasks > v->tasks_min;
     if (v->phase != CORE_ACTIVE || v->claimed > 0 || !(stop || shrink)) return;
-    struct unit unit = {.cost = cost_of(core, v, v->tasks),
-                        .workload = victim,
-                        .shrink = shrink,
-                        .stop = stop};
+    struct unit unit = {
+        .cost = cost_of(core, v, v->tasks), .workload = victim, .shrink = shrink, .stop = stop};
     unit_add(room, &unit);
 }
 
@@ -152,8 +151,10 @@ static void lease_hold(struct mr_core *core, uint32_t lease, bool take)
 {
     const struct core_lease *l = core_lease(core, lease);
     const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
-    if (take) core_node_take(core, l->node, shape, l->tasks, l->devices);
-    else core_node_give(core, l->node, shape, l->tasks, l->devices);
+    if (take)
+        core_node_take(core, l->node, shape, l->tasks, l->devices);
+    else
+        core_node_give(core, l->node, shape, l->tasks, l->devices);
 }
 
 /* All leases of a gang but claims; or the one replica. True when none of their nodes holds more
@@ -161,8 +162,8 @@ static void lease_hold(struct mr_core *core, uint32_t lease, bool take)
 static bool unit_hold(struct mr_core *core, const struct unit *unit, bool take)
 {
     bool sound = true;
-    uint32_t lease = unit->lease != 0 ? unit->lease
-                                      : core_workload(core, unit->workload)->lease_first;
+    uint32_t lease =
+        unit->lease != 0 ? unit->lease : core_workload(core, unit->workload)->lease_first;
     while (lease != 0) {
         const struct core_lease *l = core_lease(core, lease);
         if (l->state != CORE_LEASE_CLAIM) {
@@ -262,8 +263,8 @@ static void victims_stop(struct mr_core *core, struct room *room, uint64_t claim
         core_trace(core, "workload %llu %s for %llu", (unsigned long long)v->id,
                    unit->shrink ? "shrinks" : "is preempted", (unsigned long long)claimant);
         core_gang_stop(core, unit->workload,
-                       unit->shrink ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE,
-                       MR_STATE_PREEMPTED, true);
+                       unit->shrink ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE, MR_STATE_PREEMPTED,
+                       true);
     }
 }
 
@@ -338,8 +339,8 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
     if (others_wait(core, w)) return false;
     struct mr_reason reason;
     uint32_t tenant = 0;
-    uint32_t more = core_quota_tasks(core, w->tenant, &w->shape, tasks_max - w->tasks, false,
-                                     &reason, &tenant);
+    uint32_t more =
+        core_quota_tasks(core, w->tenant, &w->shape, tasks_max - w->tasks, false, &reason, &tenant);
     if (w->tasks + more < tasks_min) return false;
     struct core_request request = {.shape = &w->shape,
                                    .topology = (enum mr_topology)w->topology,
@@ -355,8 +356,8 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
     (void)unit_hold(core, &unit, true);
     memcpy(core->released, before, sizeof before);
     if (tasks == 0) return false;
-    core_trace(core, "workload %llu grows from %u to %u tasks", (unsigned long long)w->id,
-               w->tasks, tasks);
+    core_trace(core, "workload %llu grows from %u to %u tasks", (unsigned long long)w->id, w->tasks,
+               tasks);
     core_gang_stop(core, workload, CORE_OUTCOME_CLAIM, MR_STATE_PREEMPTED, true);
     return true;
 }

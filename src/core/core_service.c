@@ -89,8 +89,10 @@ void core_service_update(struct mr_core *core, uint32_t workload)
     core_service_join(core, workload);
     enum mr_state state = MR_STATE_RUNNING;
     if (w->tasks == 0) state = w->target == 0 ? MR_STATE_SUSPENDED : MR_STATE_PENDING;
-    if (w->tasks > 0) core_victim_join(core, workload);
-    else core_victim_leave(core, workload);
+    if (w->tasks > 0)
+        core_victim_join(core, workload);
+    else
+        core_victim_leave(core, workload);
     if (state != w->state || w->tasks != w->told) {
         w->told = w->tasks;
         core_state_set(core, workload, state);
@@ -138,8 +140,8 @@ static void claims_start(struct mr_core *core, uint32_t workload)
     core_service_update(core, workload);
 }
 
-void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_ready,
-                              bool wanted, enum mr_exit_kind exit, int32_t code)
+void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_ready, bool wanted,
+                              enum mr_exit_kind exit, int32_t code)
 {
     struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_ENDING) {
@@ -159,8 +161,8 @@ void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_
         if (w->restarts_max > 0 && w->failures > w->restarts_max) {
             enum mr_state end =
                 exit == MR_EXIT_OUT_OF_MEMORY ? MR_STATE_OUT_OF_MEMORY : MR_STATE_FAILED;
-            core_trace(core, "workload %llu failed %u times in a row",
-                       (unsigned long long)w->id, w->failures);
+            core_trace(core, "workload %llu failed %u times in a row", (unsigned long long)w->id,
+                       w->failures);
             core_gang_stop(core, workload, CORE_OUTCOME_END, end, false);
             return;
         }
@@ -191,12 +193,15 @@ void core_load(struct mr_core *core, const struct mr_event_load *event)
     if (!core_is_service(w) || w->phase != CORE_ACTIVE || w->load_per_replica == 0) return;
     uint64_t load = (uint64_t)event->running + event->waiting;
     uint64_t need = (load + w->load_per_replica - 1) / w->load_per_replica;
-    uint32_t wanted = (uint32_t)MR_MIN(MR_MAX(need, (uint64_t)w->tasks_min), (uint64_t)w->tasks_max);
+    uint32_t wanted =
+        (uint32_t)MR_MIN(MR_MAX(need, (uint64_t)w->tasks_min), (uint64_t)w->tasks_max);
     if (wanted >= w->target) {
         bool changed = wanted != w->target;
         target_set(core, workload, wanted);
-        if (changed) core_service_update(core, workload);
-        else service_timer(core, workload);
+        if (changed)
+            core_service_update(core, workload);
+        else
+            service_timer(core, workload);
         return;
     }
     if (w->low_since_us == 0) {

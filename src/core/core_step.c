@@ -24,8 +24,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     uint32_t node = event->id.v;
     if (node == 0 || node > core->limits.nodes) return;
     struct core_node *n = core_node(core, node);
-    bool same_devices =
-        n->accel_type == event->accel_type && n->accel_count <= event->accel_count;
+    bool same_devices = n->accel_type == event->accel_type && n->accel_count <= event->accel_count;
     /* A claim may hold more than there is, until those it displaces are gone. */
     bool grows = event->cpu_milli >= n->cpu_milli && event->mem_mib >= n->mem_mib;
     bool holds = grows || (n->cpu_milli - n->cpu_free_milli <= event->cpu_milli &&
@@ -52,8 +51,10 @@ static void node_state(struct mr_core *core, const struct mr_event_node_state *e
     core_trace(core, "node %u is %s", node, names[event->state]);
     bool lost = event->state == MR_NODE_DOWN || event->state == MR_NODE_ABSENT;
     core_node_state_set(core, node, event->state);
-    if (lost) core_node_lost(core, node);
-    else if (event->state == MR_NODE_DRAINING) core_node_claims_lost(core, node);
+    if (lost)
+        core_node_lost(core, node);
+    else if (event->state == MR_NODE_DRAINING)
+        core_node_claims_lost(core, node);
     if (event->state == MR_NODE_ABSENT) core_node_remove(core, node);
 }
 

@@ -58,8 +58,10 @@ static void drop(struct mr_core *core, uint32_t workload)
     core->timers--;
     core->tables[CORE_TIMERS].used = core->timers + 1;
     if (last == workload) return;
-    if (at > 1 && before(core, last, *core_timer(core, at / 2))) up(core, at, last);
-    else down(core, at, last);
+    if (at > 1 && before(core, last, *core_timer(core, at / 2)))
+        up(core, at, last);
+    else
+        down(core, at, last);
 }
 
 void core_timer_set(struct mr_core *core, uint32_t workload, uint64_t time_us)
@@ -89,7 +91,9 @@ void core_timers_due(struct mr_core *core)
         if (core_timer_first_us(core) > core->now_us) return;
         uint32_t workload = *core_timer(core, 1);
         core_timer_set(core, workload, UINT64_MAX);
-        if (core_is_service(core_workload(core, workload))) core_service_due(core, workload);
-        else core_gang_due(core, workload);
+        if (core_is_service(core_workload(core, workload)))
+            core_service_due(core, workload);
+        else
+            core_gang_due(core, workload);
     }
 }

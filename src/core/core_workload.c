@@ -93,8 +93,10 @@ static void id_link(struct mr_core *core, uint32_t workload)
         *bucket = workload;
     }
     w->id_prev = core->id_last;
-    if (core->id_last != 0) core_workload(core, core->id_last)->id_next = workload;
-    else core->id_first = workload;
+    if (core->id_last != 0)
+        core_workload(core, core->id_last)->id_next = workload;
+    else
+        core->id_first = workload;
     core->id_last = workload;
 }
 
@@ -115,10 +117,14 @@ static void id_unlink(struct mr_core *core, uint32_t workload)
         }
         *link = w->key_hash_next;
     }
-    if (w->id_prev != 0) core_workload(core, w->id_prev)->id_next = w->id_next;
-    else core->id_first = w->id_next;
-    if (w->id_next != 0) core_workload(core, w->id_next)->id_prev = w->id_prev;
-    else core->id_last = w->id_prev;
+    if (w->id_prev != 0)
+        core_workload(core, w->id_prev)->id_next = w->id_next;
+    else
+        core->id_first = w->id_next;
+    if (w->id_next != 0)
+        core_workload(core, w->id_next)->id_prev = w->id_prev;
+    else
+        core->id_last = w->id_prev;
 }
 
 bool core_workload_room(struct mr_core *core)
@@ -130,8 +136,10 @@ bool core_workload_room(struct mr_core *core)
     MR_INVARIANT(2, w->phase == CORE_ENDED);
     MR_INVARIANT(2, w->lease_count == 0 && w->timer_at == 0 && w->class_of == 0);
     core->ended_first = w->queue_next;
-    if (w->queue_next != 0) core_workload(core, w->queue_next)->queue_prev = 0;
-    else core->ended_last = 0;
+    if (w->queue_next != 0)
+        core_workload(core, w->queue_next)->queue_prev = 0;
+    else
+        core->ended_last = 0;
     core_lines_fold(core, oldest);
     id_unlink(core, oldest);
     core_slot_give(core, CORE_WORKLOADS, oldest);
@@ -151,8 +159,10 @@ void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state st
     core_state_set(core, workload, state);
     w->queue_prev = core->ended_last;
     w->queue_next = 0;
-    if (core->ended_last != 0) core_workload(core, core->ended_last)->queue_next = workload;
-    else core->ended_first = workload;
+    if (core->ended_last != 0)
+        core_workload(core, core->ended_last)->queue_next = workload;
+    else
+        core->ended_first = workload;
     core->ended_last = workload;
 }
 
@@ -199,15 +209,14 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
     return 0;
 }
 
-static void answer_put(struct mr_core *core, const struct mr_event_submit *event,
-                       uint32_t workload, bool known, int error)
+static void answer_put(struct mr_core *core, const struct mr_event_submit *event, uint32_t workload,
+                       bool known, int error)
 {
     struct mr_effect effect = {.kind = error == 0 ? MR_EFFECT_ACCEPTED : MR_EFFECT_REJECTED,
                                .u.answer = {.tag = event->tag, .known = known, .error = error}};
     if (workload != 0) {
         effect.u.answer.workload.v = core_workload(core, workload)->id;
-        int found =
-            mr_core_why(core, effect.u.answer.workload, &effect.u.answer.reason);
+        int found = mr_core_why(core, effect.u.answer.workload, &effect.u.answer.reason);
         MR_ASSERT(found == 0);
     }
     core_emit(core, &effect);
@@ -286,8 +295,10 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         core_workload_wait(core, workload);
     }
     answer_put(core, event, workload, false, 0);
-    if (core_is_service(w) && w->target == 0) core_service_update(core, workload);
-    else core_state_set(core, workload, MR_STATE_PENDING);
+    if (core_is_service(w) && w->target == 0)
+        core_service_update(core, workload);
+    else
+        core_state_set(core, workload, MR_STATE_PENDING);
 }
 
 /* --- cancel and scale ---------------------------------------------------------------------- */

@@ -81,6 +81,19 @@ static inline void random_fleet_event(struct mr_prng *prng, struct mr_event *eve
     };
 }
 
+static inline void random_tenant(struct mr_prng *prng, struct mr_event_tenant *ret)
+{
+    *ret = (struct mr_event_tenant){.id = {(uint32_t)mr_prng_below(prng, 6)},
+                                    .parent = {(uint32_t)mr_prng_below(prng, 5)},
+                                    .weight = (uint32_t)mr_prng_below(prng, 4),
+                                    .quota_cpu_milli = UINT64_MAX,
+                                    .quota_mem_mib = mr_prng_chance(prng, 500) ? UINT64_MAX : 65536,
+                                    .quota_accel_milli = mr_prng_chance(prng, 300)
+                                                             ? UINT64_MAX
+                                                             : 1000 * mr_prng_below(prng, 60),
+                                    .running_max = (uint32_t)mr_prng_below(prng, 30)};
+}
+
 static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)
 {
     /* How often each comes, in the order of MR_EVENTS. */
@@ -100,21 +113,13 @@ static inline struct mr_event random_event(const struct mr_core *core, struct mr
     if (mr_prng_chance(prng, 20)) event.time_us += mr_prng_below(prng, 2 * HOUR);
     switch (event.kind) {
     case MR_EVENT_TENANT_SET:
-        event.u.tenant = (struct mr_event_tenant){
-            .id = {(uint32_t)mr_prng_below(prng, 6)},
-            .parent = {(uint32_t)mr_prng_below(prng, 5)},
-            .weight = (uint32_t)mr_prng_below(prng, 4),
-            .quota_cpu_milli = UINT64_MAX,
-            .quota_mem_mib = mr_prng_chance(prng, 500) ? UINT64_MAX : 65536,
-            .quota_accel_milli = mr_prng_chance(prng, 300) ? UINT64_MAX
-                                                           : 1000 * mr_prng_below(prng, 60),
-            .running_max = (uint32_t)mr_prng_below(prng, 30)};
+        random_tenant(prng, &event.u.tenant);
         break;
     case MR_EVENT_PRICE_SET:
-        event.u.price = (struct mr_event_price){
-            .sku = (enum mr_sku)mr_prng_below(prng, MR_SKU_COUNT),
-            .accel_type = (uint8_t)mr_prng_below(prng, 4),
-            .price_nusd = (int64_t)mr_prng_below(prng, 5000000000u)};
+        event.u.price =
+            (struct mr_event_price){.sku = (enum mr_sku)mr_prng_below(prng, MR_SKU_COUNT),
+                                    .accel_type = (uint8_t)mr_prng_below(prng, 4),
+                                    .price_nusd = (int64_t)mr_prng_below(prng, 5000000000u)};
         break;
     case MR_EVENT_NODE_SET:
     case MR_EVENT_NODE_STATE:
@@ -127,10 +132,9 @@ static inline struct mr_event random_event(const struct mr_core *core, struct mr
         event.u.cancel.v = random_workload(core, prng);
         break;
     case MR_EVENT_SCALE:
-        event.u.scale = (struct mr_event_scale){
-            .workload = {random_workload(core, prng)},
-            .tasks_min = (uint32_t)mr_prng_below(prng, 4),
-            .tasks_max = (uint32_t)mr_prng_below(prng, 8)};
+        event.u.scale = (struct mr_event_scale){.workload = {random_workload(core, prng)},
+                                                .tasks_min = (uint32_t)mr_prng_below(prng, 4),
+                                                .tasks_max = (uint32_t)mr_prng_below(prng, 8)};
         break;
     case MR_EVENT_LOAD:
         event.u.load = (struct mr_event_load){.workload = {random_workload(core, prng)},

@@ -17,10 +17,10 @@
 
 #include "core/core_int.h"
 
-#define SECOND 1000000ull
-#define MINUTE (60 * SECOND)
-#define HOUR   (60 * MINUTE)
-#define GPU    1
+#define SECOND      1000000ull
+#define MINUTE      (60 * SECOND)
+#define HOUR        (60 * MINUTE)
+#define GPU         1
 #define EFFECTS_MAX 4096
 
 struct cloud {
@@ -31,8 +31,8 @@ struct cloud {
     uint64_t tag;
     struct mr_effect effects[EFFECTS_MAX]; /* of the last step */
     uint32_t count;
-    uint64_t digest;   /* over all effects of all steps */
-    int64_t charged;   /* sum over all LEDGER effects */
+    uint64_t digest; /* over all effects of all steps */
+    int64_t charged; /* sum over all LEDGER effects */
     uint64_t entries;
     struct mr_buf narration;
     struct mr_trace trace;
@@ -45,8 +45,8 @@ static inline void cloud_emit(void *context, const struct mr_effect *effect)
     c->count++;
     c->digest = mr_hash_mix(c->digest ^ (uint64_t)effect->kind);
     if (effect->kind == MR_EFFECT_START) {
-        c->digest = mr_hash_mix(c->digest ^ effect->u.start.lease.v ^
-                                effect->u.start.devices ^ effect->u.start.node.v);
+        c->digest = mr_hash_mix(c->digest ^ effect->u.start.lease.v ^ effect->u.start.devices ^
+                                effect->u.start.node.v);
     }
     if (effect->kind == MR_EFFECT_LEDGER) {
         c->charged += effect->u.ledger.charge_nusd;
@@ -158,16 +158,15 @@ static inline void node_state(struct cloud *c, uint32_t id, enum mr_node_state s
  * it is stepped. */
 static inline struct mr_event job(uint32_t tasks, uint32_t accel_milli)
 {
-    return (struct mr_event){.kind = MR_EVENT_SUBMIT,
-                             .u.submit = {.tenant = {1},
-                                          .kind = MR_KIND_JOB,
-                                          .shape = {.cpu_milli = 1000,
-                                                    .mem_mib = 1024,
-                                                    .accel_milli = accel_milli},
-                                          .tasks_min = tasks,
-                                          .tasks_max = tasks,
-                                          .priority = MR_PRIORITY_DEFAULT,
-                                          .grace_us = 10 * SECOND}};
+    return (struct mr_event){
+        .kind = MR_EVENT_SUBMIT,
+        .u.submit = {.tenant = {1},
+                     .kind = MR_KIND_JOB,
+                     .shape = {.cpu_milli = 1000, .mem_mib = 1024, .accel_milli = accel_milli},
+                     .tasks_min = tasks,
+                     .tasks_max = tasks,
+                     .priority = MR_PRIORITY_DEFAULT,
+                     .grace_us = 10 * SECOND}};
 }
 
 static inline struct mr_event service(uint32_t min, uint32_t max, uint32_t accel_milli)
@@ -219,10 +218,9 @@ static inline void cancel(struct cloud *c, uint64_t workload)
 
 static inline void load(struct cloud *c, uint64_t workload, uint32_t running, uint32_t waiting)
 {
-    cloud_step(c, (struct mr_event){.kind = MR_EVENT_LOAD,
-                                    .u.load = {.workload = {workload},
-                                               .running = running,
-                                               .waiting = waiting}});
+    cloud_step(c, (struct mr_event){
+                      .kind = MR_EVENT_LOAD,
+                      .u.load = {.workload = {workload}, .running = running, .waiting = waiting}});
 }
 
 static inline struct mr_workload_info info(struct cloud *c, uint64_t workload)

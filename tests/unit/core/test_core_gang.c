@@ -26,10 +26,10 @@ static int teardown(void **state)
 static void a_job_runs_from_submission_to_bill(void **state)
 {
     (void)state;
-    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_PRICE_SET,
-                                     .u.price = {.sku = MR_SKU_ACCEL,
-                                                 .accel_type = GPU,
-                                                 .price_nusd = 2000000000}});
+    cloud_step(&c,
+               (struct mr_event){
+                   .kind = MR_EVENT_PRICE_SET,
+                   .u.price = {.sku = MR_SKU_ACCEL, .accel_type = GPU, .price_nusd = 2000000000}});
     uint64_t id = submit(&c, job(2, 2000));
     told(&c, "workload 1 is accepted\n"
              "workload 1: pending to running\n"

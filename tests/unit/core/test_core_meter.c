@@ -211,8 +211,7 @@ static void a_forgotten_workload_leaves_its_sums_to_its_tenant(void **state)
         submit(&c, job(1, 64000));
     }
     struct mr_workload_info known;
-    assert_int_equal(mr_core_workload(c.core, (struct mr_workload_id){id}, &known),
-                     MR_ENOT_FOUND);
+    assert_int_equal(mr_core_workload(c.core, (struct mr_workload_id){id}, &known), MR_ENOT_FOUND);
     assert_int_equal(bill_sum(1, false), of_one);
     assert_int_equal(bill_sum(2, false), of_two);
     uint64_t cursor = 0;
