@@ -35,6 +35,8 @@ P1_DENIED = re.compile(
     r"|getenv|secure_getenv|setenv|putenv|environ|getpid|getuid|gethostname|sysconf|uname"
     r"|rand|srand|random|srandom|drand48|getrandom|getentropy|arc4random\w*"
     r"|dlopen|dlsym|uv_\w+|sqlite3_\w+|curl_\w+|PQ\w+)")
+# An assert and an allocation have no context to carry these in; both are set once, at start.
+GLOBALS_ALLOWED = {("base", "panic_hook"), ("base", "allocator_now")}
 HEADER_FLAGS = ["-std=gnu17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
                 "-D_GNU_SOURCE", "-x", "c"]
 
@@ -106,6 +108,27 @@ def p1_archives_reach_no_clock_file_socket_or_thread(tree):
     return findings
 
 
+def pure_modules_hold_no_mutable_globals(tree):
+    layers = tree.layers()
+    findings = []
+    for module, path in sorted(archives(tree).items()):
+        if layers.get(module, ("", set()))[0] not in ("P0", "P1"):
+            continue
+        done = subprocess.run(["nm", "-f", "sysv", path], capture_output=True, text=True)
+        for line in done.stdout.splitlines():
+            fields = [field.strip() for field in line.split("|")]
+            if len(fields) < 7 or fields[3] not in ("OBJECT", "TLS"):
+                continue
+            name, section = fields[0].split(".")[0], fields[6]
+            if not re.match(r"\.(data|bss|tdata|tbss)|\*COM\*", section) or \
+                    section.startswith(".data.rel.ro"):
+                continue
+            if (module, name) not in GLOBALS_ALLOWED:
+                findings.append(f"{module}: {name} is a mutable global: state belongs to an object "
+                                "that the caller owns")
+    return findings
+
+
 def global_symbols_carry_their_modules_prefix(tree):
     findings = []
     for module, path in sorted(archives(tree).items()):
@@ -163,6 +186,7 @@ def every_header_compiles_alone(tree):
 CHECKS = [
     p0_archives_need_only_memory_and_strings,
     p1_archives_reach_no_clock_file_socket_or_thread,
+    pure_modules_hold_no_mutable_globals,
     global_symbols_carry_their_modules_prefix,
     every_header_compiles_alone,
 ]

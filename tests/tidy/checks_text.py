@@ -170,6 +170,39 @@ def complexity_is_at_most_15_in_core_and_30_elsewhere(tree):
     return findings
 
 
+def core_computes_without_floats(tree):
+    """Equal inputs must give equal plans on every machine and compiler."""
+    findings = []
+    for path in tree.c_files():
+        if not path.startswith("src/core/"):
+            continue
+        for number, line in enumerate(tree.source(path).code_lines, 1):
+            if re.search(r"\b(?:float|double)\b|\b\d+\.\d", line):
+                findings.append(f"{path}:{number}: a floating-point number: integers in the "
+                                "smallest unit")
+    return findings
+
+
+def core_does_not_recurse(tree):
+    """The stack of a step is bounded: no function of core reaches itself."""
+    calls = {}
+    for path in tree.c_files():
+        if path.startswith("src/core/") and path.endswith(".c"):
+            for name, _, body in tree.source(path).bodies():
+                calls.setdefault(name, set()).update(CALL.findall(body))
+    findings = []
+    for name in sorted(calls):
+        reached, waiting = set(), [name]
+        while waiting:
+            for called in calls.get(waiting.pop(), set()):
+                if called in calls and called not in reached:
+                    reached.add(called)
+                    waiting.append(called)
+        if name in reached:
+            findings.append(f"src/core: {name} can reach itself: make it a loop")
+    return findings
+
+
 def file_names_are_unique(tree):
     seen = {}
     findings = []
@@ -277,6 +310,8 @@ CHECKS = [
     files_are_at_most_1000_lines,
     functions_are_at_most_70_lines,
     complexity_is_at_most_15_in_core_and_30_elsewhere,
+    core_computes_without_floats,
+    core_does_not_recurse,
     file_names_are_unique,
     every_source_folder_has_a_readme,
     no_fixme_and_no_todo_without_its_issue,

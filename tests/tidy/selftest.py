@@ -84,6 +84,15 @@ PLANTS = {
         {CORE: TOP + function("core_more", "    if (1) return 1;\n" * 15)},
         {SRC: TOP + function("gate_more", "    if (1 && 2 || 3) return 1;\n" * 10)},
     ],
+    "core_computes_without_floats": [
+        {CORE: TOP + "static const double share = 1;\n"},
+        {CORE: TOP + function("core_more", "    (void)(3 * 0.5);\n")},
+    ],
+    "core_does_not_recurse": [
+        {CORE: TOP + function("core_more", "    core_more();\n")},
+        {CORE: TOP + function("core_more", "    core_other();\n") + "\n" +
+               function("core_other", "    core_more();\n")},
+    ],
     "file_names_are_unique": [{"src/core/gate.c": TOP}],
     "every_source_folder_has_a_readme": [{"src/proto/proto.c": TOP}],
     "no_fixme_and_no_todo_without_its_issue": [
@@ -119,6 +128,13 @@ PLANTS = {
               function("gate_more", "    (void)pthread_self();\n    pthread_exit(0);\n")},
         {SRC: TOP + "int uv_run(void);\n" + function("gate_more", "    (void)uv_run();\n")},
         {"src/proto/proto.c": TOP, "no archive": ""},
+    ],
+    "pure_modules_hold_no_mutable_globals": [
+        {SRC: TOP + "static int calls = 1;\n\n" + function("gate_more", "    calls++;\n")},
+        {SRC: TOP + function("gate_more", "    static int calls;\n    calls++;\n")},
+        {SRC: TOP + "static const char *names[] = {\"a\"};\n\n" +
+              function("gate_more", "    names[0] = 0;\n")},
+        {CORE: TOP + "_Thread_local int core_depth;\n"},
     ],
     "global_symbols_carry_their_modules_prefix": [
         {SRC: TOP + function("helper", "")},

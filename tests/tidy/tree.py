@@ -5,7 +5,6 @@ import re
 import subprocess
 
 OURS = ("src", "cmd", "work")
-FUNCTION_NAME = re.compile(r"(\w+)\s*\((?!.*\b__attribute__\s*\($)", re.S)
 
 
 class Source:
@@ -44,7 +43,12 @@ class Source:
         return found
 
     def functions(self):
-        """(name, first line, number of lines, complexity); relies on braces at the line's start."""
+        """(name, first line, number of lines, complexity) of each."""
+        return [(name, line, body.count("\n") + 1, complexity(body))
+                for name, line, body in self.bodies()]
+
+    def bodies(self):
+        """(name, first line, code between the braces); relies on braces at the line's start."""
         found = []
         start = None
         for index, line in enumerate(self.code_lines):
@@ -57,8 +61,7 @@ class Source:
                 names = re.findall(r"(\w+)\s*\(", re.sub(r"__attribute__\s*\(\(.*?\)\)", "", head,
                                                          flags=re.S))
                 if names:
-                    body = "\n".join(self.code_lines[start:index])
-                    found.append((names[0], start + 1, index - start + 1, complexity(body)))
+                    found.append((names[0], start + 1, "\n".join(self.code_lines[start:index + 1])))
                 start = None
         return found
 
