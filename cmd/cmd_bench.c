@@ -24,6 +24,9 @@ static const struct bench benches[] = {
 #ifdef MR_BENCH_JOURNAL
     {"journal", "durable events a second, singly and in groups", bench_journal},
 #endif
+#ifdef MR_BENCH_GATE
+    {"gate", "chats/s and latency through the gate beside nginx as a bare proxy", bench_gate},
+#endif
 #ifdef MR_BENCH_INFER
     {"infer", "prefill and decode tokens/s beside llama-server", bench_infer},
 #endif
