@@ -22,8 +22,10 @@ static const char *const keys[] = {"command",   "code",         "language", "std
                                    "files",     "outputs",      "time_s",   "memory",
                                    "processes", "output_bytes", "disk"};
 
+/* Empty when it is no string: the length of a map is not that of a text. */
 static struct mr_str json_str(yyjson_val *value)
 {
+    if (!yyjson_is_str(value)) return (struct mr_str){NULL, 0};
     return (struct mr_str){yyjson_get_str(value), yyjson_get_len(value)};
 }
 

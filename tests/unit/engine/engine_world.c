@@ -107,10 +107,11 @@ size_t world_count(const struct world *world, enum mr_engine_report_kind kind, u
 void world_open(struct world *world)
 {
     mr_cleanup(mr_buf_done) struct mr_buf problem;
+    const char *programs = world->programs != NULL ? world->programs : TEST_PROGRAMS;
     mr_buf_init(&problem, 4096);
     struct mr_engine_local_config config = {.env = &world->env,
                                             .home = mr_str_from(world->home),
-                                            .programs = mr_str_from(TEST_PROGRAMS),
+                                            .programs = mr_str_from(programs),
                                             .cache_dir = MR_STR("/tmp")};
     int error = mr_engine_local_open(&config, &world->engine, &problem);
     if (error != 0) fail_msg("engine: %.*s", MR_STR_ARG(mr_buf_str(&problem)));
@@ -220,26 +221,40 @@ bool world_file_wait(struct world *world, uint64_t workload, const char *name)
     return false;
 }
 
-unsigned world_processes(struct world *world)
+/* Processes of which /proc/PID/FILE holds both texts. */
+static unsigned processes_with(const char *file, const char *a, const char *b)
 {
     DIR *dir = opendir("/proc");
     const struct dirent *entry;
     unsigned count = 0;
     static char text[1 << 20];
-    char home[160];
-    int n = snprintf(home, sizeof home, "MILLRACE_RUN_DIR=%s/", world->home);
     assert_non_null(dir);
     while ((entry = readdir(dir)) != NULL) {
-        char path[300];
-        snprintf(path, sizeof path, "/proc/%s/environ", entry->d_name);
+        char path[320];
+        snprintf(path, sizeof path, "/proc/%s/%s", entry->d_name, file);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0) continue;
         ssize_t got = read(fd, text, sizeof text);
         close(fd);
-        if (got > 0 && memmem(text, (size_t)got, home, (size_t)n) != NULL) count++;
+        if (got > 0 && memmem(text, (size_t)got, a, strlen(a)) != NULL &&
+            memmem(text, (size_t)got, b, strlen(b)) != NULL) {
+            count++;
+        }
     }
     closedir(dir);
     return count;
+}
+
+unsigned world_processes(struct world *world)
+{
+    char home[160];
+    snprintf(home, sizeof home, "MILLRACE_RUN_DIR=%s/", world->home);
+    return processes_with("environ", home, "");
+}
+
+unsigned world_processes_of(struct world *world, const char *word)
+{
+    return processes_with("cmdline", word, world->home);
 }
 
 pid_t world_supervisor(struct world *world, uint64_t lease)

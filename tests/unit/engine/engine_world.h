@@ -26,6 +26,7 @@ struct world {
     struct mr_post *first, **last;
     struct mr_engine *engine;
     char home[128];
+    const char *programs; /* NULL: the build folder */
     struct world_report reports[WORLD_REPORTS_MAX];
     size_t report_count;
 };
@@ -56,6 +57,8 @@ size_t world_lines(struct world *world, uint64_t workload, const char *name);
 bool world_file_wait(struct world *world, uint64_t workload, const char *name);
 /* Processes of this home that are alive (any whose environment names it), supervisors apart. */
 unsigned world_processes(struct world *world);
+/* Processes whose command line holds the word and this home. */
+unsigned world_processes_of(struct world *world, const char *word);
 pid_t world_supervisor(struct world *world, uint64_t lease);
 void world_path(struct world *world, char ret[PATH_MAX], const char *format, ...)
     __attribute__((format(printf, 3, 4)));
