@@ -9,13 +9,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd_daemon.h"
 
+#define LOCK_TRIES       150u
 #define REPORT_BYTES_MAX ((size_t)1024 * 1024)
 
 /* Where the parent of a detached daemon waits: an exit code's byte, then what is to be printed. */
@@ -186,6 +189,19 @@ static int detach(struct cmd *cmd, int lock)
     _exit(run(cmd, ends[1], lock));
 }
 
+/* A daemon that was killed while it started a worker leaves the lock with that worker for the moment
+ * until it runs its own program. */
+static int take_lock(struct cmd *cmd, int *ret_lock, int *ret_pid)
+{
+    for (uint32_t tries = 0;; tries++) {
+        int error = cmd_home_lock(cmd->home, ret_lock, ret_pid);
+        bool holder_is_gone = *ret_pid > 0 && kill(*ret_pid, 0) != 0 && errno == ESRCH;
+        if (error != MR_EEXISTS || !holder_is_gone || tries >= LOCK_TRIES) return error;
+        struct timespec pause = {.tv_nsec = 20000000};
+        (void)nanosleep(&pause, NULL); /* woken early is fine */
+    }
+}
+
 int cmd_verb_up(struct cmd *cmd)
 {
     int lock = -1, pid = 0;
@@ -193,7 +209,7 @@ int cmd_verb_up(struct cmd *cmd)
     if (code != 0) return code;
     const char *model = cmd_value(cmd, "model");
     if (model != NULL && cmd_model_check(model) != 0) return CMD_FAILED;
-    int error = cmd_home_lock(cmd->home, &lock, &pid);
+    int error = take_lock(cmd, &lock, &pid);
     if (error == MR_EEXISTS) {
         return cmd_fail("Millrace already runs on %s (process %d); `millrace status` shows it, "
                         "`millrace down` stops it, MILLRACE_HOME=… names another home",

@@ -275,3 +275,18 @@ int mr_core_bill_next(const struct mr_core *core, uint64_t now_us, uint64_t *cur
     *cursor = end;
     return MR_ENOT_FOUND;
 }
+
+bool mr_core_possible(const struct mr_core *core, const struct mr_event_submit *submit,
+                      struct mr_reason *ret)
+{
+    struct core_request request = {.shape = &submit->shape,
+                                   .tasks_min = MR_MAX(submit->tasks_min, 1u),
+                                   .tasks_max = submit->tasks_max,
+                                   .topology = submit->topology};
+    struct mr_reason reason;
+    if (core->nodes_by_state[MR_NODE_UP] == 0 || core->nodes_by_state[MR_NODE_DOWN] > 0) return true;
+    core_place_reason(core, &request, &reason);
+    if (reason.code != MR_REASON_NO_SUCH_NODE) return true;
+    *ret = reason;
+    return false;
+}

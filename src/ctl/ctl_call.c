@@ -136,7 +136,10 @@ static int submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     if (submit->event.tenant.v == 0) {
         submit->event.tenant.v = ctl_tenant_find(&ctl->book, MR_STR("default"));
     }
-    return 0;
+    struct mr_reason reason;
+    if (mr_core_possible(ctl->core, &submit->event, &reason)) return 0;
+    mr_reason_put(problem, &reason);
+    return MR_EINVALID;
 }
 
 static int submit_push(struct mr_ctl *ctl, struct ctl_group_call *group, yyjson_val *document,

@@ -164,6 +164,12 @@ static void on_report(void *arg, const struct mr_engine_report *report)
         ctl->engine->ops->forget(ctl->engine, report->lease); /* planted: before it is durable */
 #endif
     }
+    /* It ran and ended while no daemon was there to see it start: both belong to its story. */
+    if (known && event.kind == MR_EVENT_LEASE_EXITED && lease.state == MR_LEASE_STARTING &&
+        report->exit_kind != MR_EXIT_START_FAILED && report->exit_kind != MR_EXIT_LOST) {
+        struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED, .u.lease = {.lease = report->lease}};
+        ctl_push_event(ctl, &started, 0);
+    }
     /* A repeated report of what the core knows already would only fill the journal. */
     if (known && event.kind == MR_EVENT_LEASE_STARTED && lease.state != MR_LEASE_STARTING) return;
     if (known && event.kind == MR_EVENT_LEASE_READY && lease.ready) return;

@@ -18,6 +18,7 @@
 #include "store/store_int.h"
 
 #define BUSY_MS        10000
+#define LOCK_TRIES     50u
 #define WAL_PAGES      4000 /* checkpoint after 16 MB */
 #define JOURNAL_BYTES  67108864
 
@@ -289,7 +290,14 @@ static int take_lock(struct store *s, const char *folder, struct mr_buf *problem
                       folder, strerror(errno));
         return errno == ENOSPC ? MR_ENO_SPACE : MR_EIO;
     }
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    int locked = flock(s->lock_fd, LOCK_EX | LOCK_NB);
+    /* A killed holder's child lets go only when it runs its own program: a moment's patience. */
+    for (uint32_t i = 0; locked != 0 && errno == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+        struct timespec pause = {.tv_nsec = 20000000};
+        (void)nanosleep(&pause, NULL); /* woken early is fine */
+        locked = flock(s->lock_fd, LOCK_EX | LOCK_NB);
+    }
+    if (locked != 0) {
         if (pread(s->lock_fd, text, sizeof text - 1, 0) < 0) text[0] = 0;
         text[strcspn(text, "\n")] = 0;
         mr_buf_printf(problem, "process %s holds the journal in %s; stop it first, or name another home",

@@ -109,7 +109,7 @@ def a_port_in_use_is_said():
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        expect(cloud.run("up", "-d", "--listen", f"127.0.0.1:{port}", check=False), 1, str(port), "in use")
+        expect(cloud.run("up", "-d", "--listen", f"127.0.0.1:{port}", check=False), 1, str(port), "taken")
         expect(cloud.run("up", "-d", "--listen", "nonsense", check=False), 1, "nonsense")
 
 
