@@ -44,7 +44,8 @@ enum mr_topology {
     MR_TOPOLOGY_COUNT
 };
 
-/* Slurm's states. */
+/* Slurm's states. A service whose target is 0 is suspended. What makes way for others is completing
+ * while it stops, then pending; PREEMPTED is not used yet. */
 #define MR_STATES(X)                                                                               \
     X(PENDING, "pending")                                                                          \
     X(RUNNING, "running")                                                                          \
@@ -123,7 +124,9 @@ enum mr_exit_kind {
     MR_EXIT_LOST,          /* node or supervisor gone, nothing known */
     MR_EXIT_COUNT
 };
-/* A job that exits with this code asks to be run again from its checkpoint (EX_TEMPFAIL). */
+/* A job that exits with this code asks to be run again from its checkpoint (EX_TEMPFAIL). A job
+ * that is asked to stop for others and has more to do ends with it or by the signal; when all of
+ * its leases end with code 0 all the same, it is done and does not run again. */
 #define MR_EXIT_CODE_REQUEUE 75
 
 /* --- events -------------------------------------------------------------------------------- */
@@ -207,12 +210,14 @@ struct mr_event_submit {
     enum mr_topology topology;
     bool preemptible;          /* may be stopped whole for higher classes */
     uint64_t begin_us;         /* 0: now */
-    uint64_t time_limit_us;    /* running time over all runs; 0: none */
+    uint64_t time_limit_us;    /* jobs: running time over all runs; 0: none */
     uint64_t estimate_us;      /* expected running time; 0: unknown */
     uint64_t deadline_us;      /* absolute; 0: none */
     uint64_t grace_us;         /* between asking to stop and killing */
     uint64_t checkpoint_us;    /* interval; 0: does not checkpoint */
-    uint32_t restarts_max;     /* after failures of its own; requeues by us do not count */
+    uint32_t restarts_max;     /* after failures of its own; requeues by us do not count. A service
+                                  fails after so many in a row without a replica that became ready;
+                                  0: it is restarted for ever */
     uint32_t load_per_replica; /* service: requests in flight that one replica should carry */
 };
 struct mr_event_scale {
@@ -454,7 +459,8 @@ void mr_core_totals(const struct mr_core *core, struct mr_totals *ret);
 
 /* The bill so far: one line for each (tenant, workload, SKU, accelerator type) that is still known;
  * lines of forgotten workloads are summed per tenant under workload 0. What running leases hold
- * since their last entry is counted up to now_us. *cursor starts at 0. The sum over all lines with
+ * since their last entry is counted up to now_us, in lines of their own for each lease with
+ * accrued == true. *cursor starts at 0. The sum over all lines with
  * accrued == false equals the sum over all LEDGER effects: a tested property. */
 struct mr_bill_line {
     struct mr_tenant_id tenant;

@@ -162,12 +162,12 @@ struct core_workload {
     uint64_t id, key_high, key_low;
     uint64_t submitted_us, started_us, ended_us, run_started_us;
     uint64_t begin_us, time_limit_us, estimate_us, deadline_us, grace_us, checkpoint_us;
-    uint64_t ran_us;     /* over earlier runs */
-    uint64_t saved_us;   /* when its newest checkpoint became durable */
-    uint64_t timer_us;   /* key in the timer heap */
-    uint64_t backoff_us; /* held until */
-    uint64_t low_since_us, grow_us;
-    uint64_t order; /* arrival, kept over requeues */
+    uint64_t ran_us;                         /* over earlier runs */
+    uint64_t saved_us;                       /* when its newest checkpoint became durable */
+    uint64_t timer_us;                       /* key in the timer heap */
+    uint64_t backoff_us;                     /* held until */
+    uint64_t low_since_us, grow_us, lost_us; /* lost_us: when a lease was lost last */
+    uint64_t order;                          /* arrival, kept over requeues */
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max, tasks, ready, target, load_per_replica, low_peak;
     uint32_t run, restarts, restarts_max, failures, checkpoint_step;

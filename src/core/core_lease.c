@@ -331,6 +331,16 @@ void core_lease_progress(struct mr_core *core, const struct mr_event_lease *even
     w->saved_us = core->now_us;
 }
 
+/* Losses do not count as failures, but one after the other they must not spin. */
+static void loss_note(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    bool again = w->lost_us != 0 && w->lost_us != core->now_us &&
+                 core->now_us - w->lost_us < CORE_BACKOFF_FIRST_US;
+    if (again) w->backoff_us = core->now_us + CORE_BACKOFF_FIRST_US;
+    w->lost_us = core->now_us;
+}
+
 static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum mr_exit_kind exit,
                        int32_t code)
 {
@@ -345,6 +355,7 @@ static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum m
                                         : "failed",
                code);
     core_lease_end(core, lease);
+    if (exit == MR_EXIT_LOST) loss_note(core, workload);
     if (core_is_service(core_workload(core, workload))) {
         core_service_lease_ended(core, workload, was_ready, wanted, exit, code);
     } else {

@@ -290,6 +290,7 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
     core_quota_count(core, w->tenant, 0, 1);
     if (core_is_service(w)) {
         w->phase = CORE_ACTIVE;
+        w->backoff_us = w->begin_us;
         core_service_join(core, workload);
     } else {
         core_workload_wait(core, workload);

@@ -8,6 +8,10 @@
 
 static inline uint64_t random_workload(const struct mr_core *core, struct mr_prng *prng)
 {
+    uint32_t slot = (uint32_t)mr_prng_below(prng, core->tables[CORE_WORKLOADS].used);
+    if (slot != 0 && core_workload(core, slot)->phase != CORE_FREE && mr_prng_chance(prng, 700)) {
+        return core_workload(core, slot)->id;
+    }
     uint64_t last = core->workload_next;
     uint64_t back = mr_prng_below(prng, 40);
     return last > back ? last - back : 1;
@@ -31,7 +35,8 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     s->tag = mr_prng_next(prng);
     if (mr_prng_chance(prng, 100)) s->key_low = 1 + mr_prng_below(prng, 50);
     s->tenant.v = (uint32_t)mr_prng_below(prng, 5);
-    s->kind = (enum mr_workload_kind)mr_prng_below(prng, MR_KIND_COUNT);
+    s->kind = MR_KIND_JOB;
+    if (mr_prng_chance(prng, 200)) s->kind = (enum mr_workload_kind)mr_prng_below(prng, 3);
     s->shape.cpu_milli = 500u * (uint32_t)mr_prng_below(prng, 9);
     s->shape.mem_mib = 512u * (uint32_t)mr_prng_below(prng, 9);
     s->shape.accel_milli = sizes[mr_prng_below(prng, MR_COUNT_OF(sizes))];
@@ -97,7 +102,9 @@ static inline void random_tenant(struct mr_prng *prng, struct mr_event_tenant *r
 static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)
 {
     /* How often each comes, in the order of MR_EVENTS. */
-    static const uint32_t weights[MR_EVENT_COUNT] = {6, 2, 1, 4, 4, 20, 6, 3, 6, 20, 6, 4, 20, 8};
+    static const uint32_t wild[MR_EVENT_COUNT] = {6, 2, 1, 2, 1, 20, 8, 3, 6, 20, 6, 4, 20, 8};
+    static const uint32_t calm[MR_EVENT_COUNT] = {9, 1, 0, 1, 0, 20, 5, 1, 9, 15, 6, 4, 16, 4};
+    const uint32_t *weights = core->limits.shapes % 2 == 0 ? wild : calm;
     uint32_t total = 0, kind = 0;
     for (uint32_t i = 0; i < MR_EVENT_COUNT; i++) {
         total += weights[i];

@@ -75,6 +75,16 @@ static const struct mr_core_limits tiny_limits = {.nodes = 16,
                                                   .leases = 64,
                                                   .shapes = 16};
 
+/* With these, random events are mostly possible ones on a fleet that stays. */
+static const struct mr_core_limits calm_limits __attribute__((unused)) = {.nodes = 16,
+                                                                          .domains = 8,
+                                                                          .blocks = 4,
+                                                                          .cells = 2,
+                                                                          .tenants = 8,
+                                                                          .workloads = 128,
+                                                                          .leases = 200,
+                                                                          .shapes = 33};
+
 static inline void cloud_panic(const char *file, int line, const char *what)
 {
     fail_msg("%s:%d: %s", file, line, what);
