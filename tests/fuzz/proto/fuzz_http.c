@@ -53,6 +53,11 @@ static void mark(struct outcome *outcome)
 static void request_put(struct outcome *outcome, const struct mr_http_request *request)
 {
     struct mr_buf *text = &outcome->text;
+    mr_buf_put_u8(text, (uint8_t)request->method);
+    mr_buf_put_str(text, request->path);
+    mr_buf_put_char(text, '\n');
+    mr_buf_put_str(text, request->query);
+    mr_buf_put_char(text, '\n');
     for (size_t i = 0; i < request->header_count; i++) {
         mr_buf_put_str(text, request->headers[i].name);
         mr_buf_put_char(text, ':');
@@ -127,6 +132,57 @@ static int on_value(llhttp_t *parser, const char *at, size_t n)
     return 0;
 }
 
+static int on_url(llhttp_t *parser, const char *at, size_t n)
+{
+    struct outcome *outcome = parser->data;
+    mr_buf_put(&outcome->url, at, n);
+    return 0;
+}
+
+static enum mr_http_method method_of(const llhttp_t *parser)
+{
+    switch (parser->method) {
+    case HTTP_GET:
+        return MR_HTTP_GET;
+    case HTTP_POST:
+        return MR_HTTP_POST;
+    case HTTP_PUT:
+        return MR_HTTP_PUT;
+    case HTTP_DELETE:
+        return MR_HTTP_DELETE;
+    case HTTP_HEAD:
+        return MR_HTTP_HEAD;
+    case HTTP_OPTIONS:
+        return MR_HTTP_OPTIONS;
+    case HTTP_PATCH:
+        return MR_HTTP_PATCH;
+    default:
+        return MR_HTTP_OTHER;
+    }
+}
+
+/* llhttp gives the target as it came: cut it as RFC 9112 3.2 says. */
+static void target_put(struct outcome *outcome, enum mr_http_method method)
+{
+    struct mr_str rest = mr_buf_str(&outcome->url), path;
+    const char *scheme_end = memmem(rest.p, rest.n, "://", 3);
+    if (rest.p[0] != '/' && method != MR_HTTP_OTHER && scheme_end != NULL) {
+        rest.n -= (size_t)(scheme_end + 3 - rest.p);
+        rest.p = scheme_end + 3;
+        while (rest.n > 0 && rest.p[0] != '/' && rest.p[0] != '?') {
+            rest.p++;
+            rest.n--;
+        }
+    }
+    (void)mr_str_split(&rest, '?', &path); /* there is at least an empty one */
+    mr_buf_put_u8(&outcome->text, (uint8_t)method);
+    mr_buf_put_str(&outcome->text, path.n > 0 ? path : MR_STR("/"));
+    mr_buf_put_char(&outcome->text, '\n');
+    mr_buf_put_str(&outcome->text, rest);
+    mr_buf_put_char(&outcome->text, '\n');
+    mr_buf_reset(&outcome->url);
+}
+
 /* It leaves white space after a value. */
 static int on_value_complete(llhttp_t *parser)
 {
@@ -144,6 +200,7 @@ static int on_headers_complete(llhttp_t *parser)
     struct outcome *outcome = parser->data;
     if (outcome->part == VALUE) mr_buf_put_char(&outcome->headers, '\n');
     outcome->part = FIELD;
+    target_put(outcome, method_of(parser));
     mr_buf_put_str(&outcome->text, mr_buf_str(&outcome->headers));
     mr_buf_put_char(&outcome->text, '\n');
     return 0;
@@ -170,6 +227,7 @@ static void llhttp_run(const uint8_t *data, size_t size, struct outcome *outcome
     llhttp_settings_t settings;
     llhttp_t parser;
     llhttp_settings_init(&settings);
+    settings.on_url = on_url;
     settings.on_header_field = on_field;
     settings.on_header_field_complete = on_field_complete;
     settings.on_header_value = on_value;
