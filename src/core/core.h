@@ -474,9 +474,9 @@ struct mr_bill_line {
 };
 int mr_core_bill_next(const struct mr_core *core, uint64_t now_us, uint64_t *cursor,
                       struct mr_bill_line *ret);
-/* Whether the fleet as it is could ever run it: false, and NO_SUCH_NODE with its numbers, when no node
- * is large enough for one task (or for the whole gang, with topology node). A fleet with nodes that
- * are down is given the benefit of the doubt. O(accelerator types). */
+/* Whether the fleet as it is could ever run it: false, and NO_SUCH_NODE with its numbers, when no
+ * node is large enough for one task (or for the whole gang, with topology node). A fleet with nodes
+ * that are down is given the benefit of the doubt. O(accelerator types). */
 bool mr_core_possible(const struct mr_core *core, const struct mr_event_submit *submit,
                       struct mr_reason *ret);
 /* Why it waits, found afresh against the state now (O(log fleet)). */

@@ -371,27 +371,45 @@ void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *
 bool core_node_sound(const struct core_node *node);
 uint32_t core_place_bucket_of(uint64_t free_milli);
 
-/* core_place.c */
+/* core_fit.c: looks only */
 struct core_request {
     const struct mr_shape *shape;
     enum mr_topology topology;
     uint32_t tasks_min, tasks_max;
 };
-/* Plans as many tasks as fit, at least tasks_min, and takes them from the fleet: entries in the
- * plan table, their number of tasks; 0: not possible, nothing changed. */
-uint32_t core_plan_make(struct mr_core *core, const struct core_request *request,
-                        uint8_t *ret_type);
-void core_plan_undo(struct mr_core *core, const struct mr_shape *shape);
-/* Tasks of the shape (one task's needs) that fit on the node now, at most `most`. */
-uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
-                       const struct mr_shape *shape, uint32_t most);
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
 /* Fills types[] in order of preference; for work without accelerators just type 0. */
 uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *shape,
                           uint8_t types[MR_ACCEL_TYPES_MAX]);
-/* Why the request does not fit now, with numbers. */
+/* Tasks of the shape that fit on the node now, at most `most`. */
+uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
+                       const struct mr_shape *shape, uint32_t most);
+/* The best node for so many tasks at once; 0: none. */
+uint32_t core_node_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                        uint32_t tasks);
+/* The next place below `top` in a walk that enters children first; 0 at the end. */
+uint32_t core_place_next(const struct mr_core *core, uint32_t top, uint32_t at, bool enter);
+bool core_place_worth(const struct mr_core *core, uint32_t place, uint32_t type,
+                      const struct mr_shape *shape);
+uint32_t core_place_fit(const struct mr_core *core, uint32_t place, uint32_t type,
+                        const struct mr_shape *shape, uint32_t most);
+/* The best place of the level for so many tasks; 0: none among those looked at. */
+uint32_t core_place_find(const struct mr_core *core, enum core_level level, uint32_t type,
+                         const struct mr_shape *shape, uint32_t tasks);
+bool core_fleet_holds(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                      uint32_t tasks);
+extern const enum core_level core_topology_widen[3];
+uint32_t core_topology_levels(enum mr_topology topology);
+bool core_topology_unbounded(enum mr_topology topology);
+/* Why the request does not fit now, with numbers; NONE when it does. */
 void core_place_reason(const struct mr_core *core, const struct core_request *request,
                        struct mr_reason *ret);
+
+/* core_place.c */
+/* Plans as many tasks as fit, at least tasks_min, and takes them from the fleet: entries in the
+ * plan table, their number of tasks; 0: not possible, nothing changed. */
+uint32_t core_plan_make(struct mr_core *core, const struct core_request *request,
+                        uint8_t *ret_type);
 
 /* core_reason.c */
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);

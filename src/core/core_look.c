@@ -284,7 +284,8 @@ bool mr_core_possible(const struct mr_core *core, const struct mr_event_submit *
                                    .tasks_max = submit->tasks_max,
                                    .topology = submit->topology};
     struct mr_reason reason;
-    if (core->nodes_by_state[MR_NODE_UP] == 0 || core->nodes_by_state[MR_NODE_DOWN] > 0) return true;
+    if (core->nodes_by_state[MR_NODE_UP] == 0 || core->nodes_by_state[MR_NODE_DOWN] > 0)
+        return true;
     core_place_reason(core, &request, &reason);
     if (reason.code != MR_REASON_NO_SUCH_NODE) return true;
     *ret = reason;
