@@ -48,14 +48,20 @@ static void refuse(struct gate_conn *conn, int status, struct mr_str text)
     extra[at++] = '\r';
     extra[at++] = '\n';
     gate->stats.requests++;
-    gate->stats.answers_4xx++;
+    if (status >= 500) {
+        gate->stats.answers_5xx++;
+    } else {
+        gate->stats.answers_4xx++;
+    }
     mr_buf_reset(&gate->body);
     mr_openai_put_error(&gate->body, &problem);
     mr_buf_reset(&gate->out);
     mr_http_put_head(&gate->out, status, MR_STR("application/json"), (int64_t)gate->body.n, false,
                      gate->now_us, (struct mr_str){extra, at});
     mr_buf_put_str(&gate->out, mr_buf_str(&gate->body));
-    if (!gate->out.failed) gate_conn_send(conn, gate->out.p, gate->out.n);
+    bool whole = !gate->out.failed && !gate->body.failed;
+    mr_buf_reset(&gate->body);
+    if (whole) gate_conn_send(conn, gate->out.p, gate->out.n);
     gate_conn_close(conn, false);
 }
 
@@ -65,6 +71,7 @@ static void refuse_bytes(struct gate_conn *conn)
     struct mr_str text = MR_STR("the request is not valid HTTP/1.1");
     if (status == 413) text = MR_STR("the request's body is larger than this server takes");
     if (status == 414) text = MR_STR("the request's path is longer than this server takes");
+    if (status >= 500) text = MR_STR("out of memory; try again");
     if (status == 431) text = MR_STR("the request's headers are larger than this server takes");
     refuse(conn, status, text);
 }

@@ -314,6 +314,8 @@ struct gate_peer {
 struct gate_peer *gate_peer_new(struct gate_service *service, const struct mr_route_replica *from);
 /* Not in the routes any more: ends when its streams have. */
 void gate_peer_retire(struct gate_peer *peer);
+/* Connects one that is neither connected nor waiting to be: it ran out of memory for that. */
+void gate_peer_wake(struct gate_peer *peer);
 void gate_peer_free(struct gate_peer *peer); /* only without a connection */
 bool gate_peer_room(const struct gate_peer *peer);
 uint32_t gate_peer_load(const struct gate_peer *peer);

@@ -143,14 +143,27 @@ static void peer_put(struct gate_peer *peer, const void *bytes, size_t n)
     }
 }
 
+static void peer_lost(struct gate_peer *peer)
+{
+    peer->open = false;
+    peer->ready = false;
+    if (peer->conn != NULL) peer->gate->wire->ops->close(peer->conn, true);
+}
+
 void gate_peer_send(struct gate_peer *peer, const struct mr_wire_frame *frame)
 {
     struct mr_gate *gate = peer->gate;
     if (!peer->open) return;
     mr_buf_reset(&gate->frame);
     mr_wire_put(&gate->frame, frame);
-    MR_ASSERT(!gate->frame.failed || frame->type == MR_WIRE_SUBMIT);
-    if (!gate->frame.failed) peer_put(peer, gate->frame.p, gate->frame.n);
+    if (!gate->frame.failed) {
+        peer_put(peer, gate->frame.p, gate->frame.n);
+    } else if (frame->type != MR_WIRE_SUBMIT) {
+        /* Out of memory. A stream without its CREDIT or CANCEL would hang: the loss of the wire
+         * ends all of them, and ENDs come again on the next one. */
+        mr_buf_reset(&gate->frame);
+        peer_lost(peer);
+    }
 }
 
 static void watch_start(struct mr_gate *gate);
@@ -193,6 +206,7 @@ void gate_peer_submit(struct gate_peer *peer, struct gate_chat *chat)
     gate_peer_send(peer, &frame);
     if (gate->frame.failed) {
         struct mr_problem problem = gate_problem(MR_ETOO_LARGE, "the messages are too large");
+        mr_buf_reset(&gate->frame);
         (void)stream_free(peer, stream); /* it is this chat */
         chat->peer = NULL;
         chat->service->running--;
@@ -313,13 +327,6 @@ static int64_t frames_take(struct gate_peer *peer, struct mr_str bytes)
     return (int64_t)taken;
 }
 
-static void peer_lost(struct gate_peer *peer)
-{
-    peer->open = false;
-    peer->ready = false;
-    if (peer->conn != NULL) peer->gate->wire->ops->close(peer->conn, true);
-}
-
 static void peer_data(void *arg, const uint8_t *bytes, size_t n)
 {
     struct gate_peer *peer = arg;
@@ -384,12 +391,17 @@ static void reconnect_later(struct gate_peer *peer)
     struct mr_gate *gate = peer->gate;
     gate->env->ops->timer_stop(gate->env, peer->timer);
     peer->timer = NULL;
-    /* Without a timer it stays away until the routes name it anew: as a new lease. */
+    /* Without memory for a timer it stays away until the next routes. */
     if (gate->env->ops->timer_start(gate->env, gate->now_us + peer->backoff_us, reconnect_time,
                                     peer, &peer->timer) != 0) {
         peer->timer = NULL;
     }
     peer->backoff_us = MR_MIN(peer->backoff_us * 2, (uint64_t)GATE_BACKOFF_MAX_US);
+}
+
+void gate_peer_wake(struct gate_peer *peer)
+{
+    if (peer->conn == NULL && peer->timer == NULL && !peer->retired) peer_connect(peer);
 }
 
 static void peer_closed(void *arg, int error)

@@ -131,7 +131,9 @@ static void head_put(struct gate_request *request, int status, struct mr_str typ
 static void out_send(struct gate_request *request)
 {
     struct mr_gate *gate = request->gate;
-    if (gate->out.failed) {
+    if (gate->out.failed || gate->body.failed || gate->frame.failed) {
+        mr_buf_reset(&gate->body);
+        mr_buf_reset(&gate->frame);
         request->keep_alive = false;
         gate_conn_close(request->conn, true);
         return;

@@ -64,7 +64,11 @@ static void service_route(struct gate_service *service, const struct mr_route_mo
         if (!p->retired && !routed_replica(model, p->lease)) gate_peer_retire(p);
     }
     for (uint32_t i = 0; i < model->replica_count; i++) {
-        if (peer_find(service, model->replicas[i].lease) != NULL) continue;
+        struct gate_peer *known = peer_find(service, model->replicas[i].lease);
+        if (known != NULL) {
+            gate_peer_wake(known);
+            continue;
+        }
         /* Without memory for it the replica is not used until the next routes. */
         (void)gate_peer_new(service, &model->replicas[i]);
     }

@@ -38,6 +38,58 @@ static void need(bool condition, const char *what)
     }
 }
 
+/* --- faults ---------------------------------------------------------------------------------- */
+
+/* Depth of the world's own work inside calls of the gate: only what the gate does is to fail. */
+static struct {
+    uint64_t nth, seen;
+    bool for_ever, hit, inside; /* inside: the gate runs */
+} faults;
+
+static bool fault_now(void)
+{
+    if (faults.nth == 0 || !faults.inside) return false;
+    faults.seen++;
+    bool fails = faults.for_ever ? faults.seen >= faults.nth : faults.seen == faults.nth;
+    faults.hit |= fails;
+    return fails;
+}
+static void *fault_realloc(void *context, void *p, size_t n)
+{
+    (void)context;
+    if (n == 0) {
+        free(p);
+        return NULL;
+    }
+    return fault_now() ? NULL : realloc(p, n);
+}
+void world_faults_set(uint64_t nth, bool for_ever)
+{
+    static const struct mr_allocator failing = {fault_realloc, NULL};
+    mr_allocator_set(&failing);
+    faults.nth = nth;
+    faults.seen = 0;
+    faults.for_ever = for_ever;
+    faults.hit = false;
+}
+bool world_faults_done(void)
+{
+    return faults.hit;
+}
+/* The gate is entered or left; returns what was before. */
+static bool gate_enter(bool inside)
+{
+    bool before = faults.inside;
+    faults.inside = inside;
+    return before;
+}
+static void gate_leave(bool *before)
+{
+    faults.inside = *before;
+}
+#define IN_GATE  mr_cleanup(gate_leave) bool gate_before __attribute__((unused)) = gate_enter(true)
+#define IN_WORLD mr_cleanup(gate_leave) bool gate_before __attribute__((unused)) = gate_enter(false)
+
 /* --- env ------------------------------------------------------------------------------------- */
 
 static struct world *world_of(struct mr_env *env)
@@ -59,6 +111,7 @@ static int env_timer_start(struct mr_env *env, uint64_t at_us, void (*fn)(void *
                            struct mr_timer **ret_timer)
 {
     struct world *w = world_of(env);
+    if (fault_now()) return MR_ENO_MEMORY;
     struct mr_timer *timer = malloc(sizeof *timer);
     *timer = (struct mr_timer){w->timers, at_us, fn, arg};
     w->timers = timer;
@@ -117,6 +170,8 @@ static int wire_connect(struct mr_wire *wire, struct mr_str address,
                         const struct mr_conn_handler *handler, void *arg, struct mr_conn **ret_conn)
 {
     struct world *w = (struct world *)(void *)((char *)wire - offsetof(struct world, wire));
+    if (fault_now()) return MR_ENO_MEMORY;
+    IN_WORLD;
     struct mr_conn *conn = conn_new(w);
     conn->handler = handler;
     conn->arg = arg;
@@ -137,6 +192,7 @@ static void wire_handle(struct mr_conn *conn, const struct mr_conn_handler *hand
 }
 static size_t wire_send(struct mr_conn *conn, const void *bytes, size_t n)
 {
+    IN_WORLD;
     need(!conn->closed, "send after on_close");
     need(!conn->closing, "send after close");
     need(conn->world->gate == NULL || conn->handler != NULL, "send without a handler");
@@ -185,6 +241,7 @@ void mr_feed_item_unref(const struct mr_feed_item *item)
 static void call_post(struct mr_post *post)
 {
     struct mr_ctl_call *call = (struct mr_ctl_call *)(void *)post;
+    IN_GATE;
     call->done(call);
 }
 static void call_finish(struct world *w, struct mr_ctl_call *call, int error, const char *out)
@@ -217,6 +274,7 @@ static void call_file(struct world *w, struct mr_ctl_call *call)
 }
 void mr_ctl_call(struct mr_env *from, struct mr_ctl_call *call)
 {
+    IN_WORLD;
     struct world *w = world_of(from);
     w->calls[call->op]++;
     need(call->reply_lane == 1 && call->done != NULL && call->ctl != NULL, "a call is half filled");
@@ -421,6 +479,7 @@ static void conn_close_deliver(struct mr_conn *conn)
         memset(worker->streams, 0, sizeof worker->streams);
     }
     if (conn->handler != NULL && conn->handler->on_close != NULL) {
+        IN_GATE;
         conn->handler->on_close(conn->arg, conn->closing ? 0 : MR_ECLOSED);
     }
     if (worker != NULL) conn_forget(conn);
@@ -439,6 +498,7 @@ static void conn_opened(struct mr_conn *conn)
                                                              .tenant = 2,
                                                              .finish = MR_FINISH_CANCELLED}});
     }
+    IN_GATE;
     conn->handler->on_open(conn->arg, conn);
 }
 
@@ -461,18 +521,23 @@ static bool conn_step(struct mr_conn *conn)
         uint8_t *bytes = malloc(n); /* its own block, so that a late read is found */
         memcpy(bytes, conn->to_gate.p, n);
         mr_buf_drop_front(&conn->to_gate, n);
-        conn->handler->on_data(conn->arg, bytes, n);
+        {
+            IN_GATE;
+            conn->handler->on_data(conn->arg, bytes, n);
+        }
         free(bytes);
         return true;
     }
     if (conn->worker != NULL && worker_read(conn)) return true;
     if (conn->above_high && !conn->stalled) {
         conn->above_high = false;
+        IN_GATE;
         conn->handler->on_drain(conn->arg);
         return true;
     }
     if (conn->far_end && !conn->far_end_told && !conn->paused && conn->to_gate.n == 0) {
         conn->far_end_told = true;
+        IN_GATE;
         conn->handler->on_end(conn->arg);
         return true;
     }
@@ -516,7 +581,10 @@ void world_pass(struct world *w, uint64_t us)
         void (*fn)(void *arg) = first->fn;
         void *arg = first->arg;
         env_timer_stop(&w->env, first);
-        fn(arg);
+        {
+            IN_GATE;
+            fn(arg);
+        }
         world_run(w);
     }
     w->now_us = until;
@@ -548,7 +616,10 @@ void world_publish_models(struct world *w, size_t model_count)
     r->routes = (struct mr_routes){++w->version, r->keys, count, r->models, model_count};
     struct mr_ctl_listener listener = mr_gate_listener(w->gate);
     need(listener.lane == 1, "the listener's lane");
-    listener.routes(listener.arg, &r->routes);
+    {
+        IN_GATE;
+        listener.routes(listener.arg, &r->routes);
+    }
     world_run(w);
 }
 void world_publish(struct world *w)
@@ -566,8 +637,17 @@ void world_feed(struct world *w, uint64_t id, uint32_t tenant, const char *event
     copy_text(i->json, sizeof i->json, mr_str_from(json));
     i->item = (struct mr_feed_item){id, {tenant}, mr_str_from(i->event), mr_str_from(i->json)};
     struct mr_ctl_listener listener = mr_gate_listener(w->gate);
-    listener.feed(listener.arg, &i->item);
+    {
+        IN_GATE;
+        listener.feed(listener.arg, &i->item);
+    }
     world_run(w);
+}
+
+int world_gate_new(const struct mr_gate_config *config, struct mr_gate **ret_gate)
+{
+    IN_GATE;
+    return mr_gate_new(config, ret_gate);
 }
 
 void world_init_config(struct world *w, uint32_t workers, const struct mr_gate_config *config)
@@ -640,6 +720,7 @@ void world_done(struct world *w)
 struct mr_conn *client_open(struct world *w)
 {
     struct mr_conn *c = conn_new(w);
+    IN_GATE;
     mr_gate_accept(w->gate, c);
     need(c->handler != NULL || c->closing, "accepted and forgotten");
     return c;

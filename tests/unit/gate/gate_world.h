@@ -98,6 +98,13 @@ struct world {
     bool byte_by_byte; /* what clients send comes one byte at a time */
 };
 
+/* The n-th call of the gate for memory, a timer or a connection fails, once or from then on; 0:
+ * none. What the world itself allocates is not counted. world_faults_done says whether it came to
+ * that. */
+void world_faults_set(uint64_t nth, bool for_ever);
+bool world_faults_done(void);
+int world_gate_new(const struct mr_gate_config *config, struct mr_gate **ret_gate);
+
 #define WORLD_USER_KEY  "mr-user-key"  /* tenant 2 */
 #define WORLD_OTHER_KEY "mr-other-key" /* tenant 3 */
 #define WORLD_ADMIN_KEY "mr-admin-key" /* tenant 1 */
