@@ -468,6 +468,34 @@ static void complaints_quote_long_values_in_part(void **state)
     mr_buf_done(&body);
 }
 
+/* The memory that one request may have is enough for the largest body. */
+static void the_largest_body_is_taken(void **state)
+{
+    (void)state;
+    static const char first[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"";
+    static const char last[] = "\"}]}";
+    struct mr_buf body;
+    mr_buf_init(&body, MR_HTTP_BODY_BYTES_MAX);
+    mr_buf_put(&body, first, sizeof(first) - 1);
+    size_t text_n = MR_HTTP_BODY_BYTES_MAX - (sizeof(first) - 1) - (sizeof(last) - 1);
+    assert_true(mr_buf_reserve(&body, text_n));
+    memset(body.p + body.n, 'x', text_n);
+    body.n += text_n;
+    mr_buf_put(&body, last, sizeof(last) - 1);
+    assert_int_equal(body.n, MR_HTTP_BODY_BYTES_MAX);
+    assert_int_equal(parse(mr_buf_str(&body)), 0);
+    assert_int_equal(chat.messages[0].content.n, text_n);
+    /* And it goes to a worker in one frame. */
+    struct mr_buf out;
+    struct mr_wire_frame frame = {.type = MR_WIRE_SUBMIT, .stream = 1};
+    frame.u.submit.chat = chat;
+    mr_buf_init(&out, MR_WIRE_FRAME_BYTES_MAX);
+    mr_wire_put(&out, &frame);
+    assert_false(out.failed);
+    mr_buf_done(&out);
+    mr_buf_done(&body);
+}
+
 static void an_arena_that_is_full_is_said_to_be(void **state)
 {
     (void)state;
@@ -505,6 +533,7 @@ int main(void)
         cmocka_unit_test(an_escaped_nul_is_content_like_any_other),
         cmocka_unit_test(deep_nesting_is_harmless),
         cmocka_unit_test(complaints_quote_long_values_in_part),
+        cmocka_unit_test(the_largest_body_is_taken),
         cmocka_unit_test(an_arena_that_is_full_is_said_to_be),
     };
     return cmocka_run_group_tests(tests, arena_set_up, arena_tear_down);
