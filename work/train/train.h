@@ -15,21 +15,21 @@
 #include "base/base.h"
 #include "train_kernels.h"
 
-#define TRAIN_PATH_BYTES_MAX   4096u
-#define TRAIN_RANK_MAX         256u
-#define TRAIN_SEQUENCE_MAX     8192u
-#define TRAIN_SEQUENCE_MIN     8u
-#define TRAIN_BATCH_MAX        4096u
-#define TRAIN_STEPS_MAX        10000000u
-#define TRAIN_EPOCHS_MAX       10000u
-#define TRAIN_LINE_BYTES_MAX   (4u * 1024u * 1024u)
-#define TRAIN_DATA_BYTES_MAX   (2ull * 1024u * 1024u * 1024u)
-#define TRAIN_EXAMPLES_MAX     10000000u
-#define TRAIN_LAYERS_MAX       256u
-#define TRAIN_PASS_TOKENS      256u /* examples are put together until a pass has so many tokens */
-#define TRAIN_EXIT_AGAIN       75
-#define TRAIN_LINEARS          7u
-#define TRAIN_GROUPS           4u
+#define TRAIN_PATH_BYTES_MAX 4096u
+#define TRAIN_RANK_MAX       256u
+#define TRAIN_SEQUENCE_MAX   8192u
+#define TRAIN_SEQUENCE_MIN   8u
+#define TRAIN_BATCH_MAX      4096u
+#define TRAIN_STEPS_MAX      10000000u
+#define TRAIN_EPOCHS_MAX     10000u
+#define TRAIN_LINE_BYTES_MAX (4u * 1024u * 1024u)
+#define TRAIN_DATA_BYTES_MAX (2ull * 1024u * 1024u * 1024u)
+#define TRAIN_EXAMPLES_MAX   10000000u
+#define TRAIN_LAYERS_MAX     256u
+#define TRAIN_PASS_TOKENS    256u /* examples are put together until a pass has so many tokens */
+#define TRAIN_EXIT_AGAIN     75
+#define TRAIN_LINEARS        7u
+#define TRAIN_GROUPS         4u
 
 /* One line for a person: what, where, what to do. */
 struct train_problem {
@@ -89,8 +89,8 @@ struct train_measure {
     const char *names[TRAIN_PRODUCTS_MAX];
     double gflops[TRAIN_PRODUCTS_MAX];
 };
-int train_product_choose(const size_t shapes[][2], size_t shape_count, struct train_measure *measure,
-                         struct train_product *ret);
+int train_product_choose(const size_t shapes[][2], size_t shape_count,
+                         struct train_measure *measure, struct train_product *ret);
 
 /* --- the model ------------------------------------------------------------------------------ */
 
@@ -102,10 +102,10 @@ struct train_shape {
 /* Linear layers that share their input are one product: qkv, output, gate and up, down. */
 struct train_group {
     size_t in, out, parts;
-    size_t part_out[3];    /* columns of each part */
-    size_t a;              /* offset of A[parts * rank][in] in the parameters */
-    size_t b[3];           /* offset of each part's B^T[rank][part_out] */
-    const char *names[3];  /* of the base tensors, without blk.N. and .weight */
+    size_t part_out[3];   /* columns of each part */
+    size_t a;             /* offset of A[parts * rank][in] in the parameters */
+    size_t b[3];          /* offset of each part's B^T[rank][part_out] */
+    const char *names[3]; /* of the base tensors, without blk.N. and .weight */
 };
 
 struct train_matrix {
@@ -145,8 +145,9 @@ int train_model_load(const char *path, struct train_product *product, size_t pos
  * matrix is handed out as f32 too, in the order embedding, per layer (attn_norm, q, k, v, output,
  * ffn_norm, gate, up, down), output_norm. The head is the embedding. */
 typedef void (*train_keep_fn)(void *context, const float *weights, size_t n, size_t k);
-int train_model_random(const struct train_shape *shape, uint64_t seed, struct train_product *product,
-                       size_t positions, train_keep_fn keep, void *context, struct train_model *ret);
+int train_model_random(const struct train_shape *shape, uint64_t seed,
+                       struct train_product *product, size_t positions, train_keep_fn keep,
+                       void *context, struct train_model *ret);
 void train_model_done(struct train_model *model);
 /* The shapes to measure products with; returns the count, at most 8. */
 size_t train_shape_products(const struct train_shape *shape, size_t ret[8][2]);
@@ -154,8 +155,8 @@ uint64_t train_shape_hash(const struct train_shape *shape);
 /* Used by both loaders. */
 int train_model_prepare(struct train_model *model, size_t positions, const float *rope_factors);
 void *train_block_new(struct train_model *model, size_t bytes);
-int train_matrix_set(struct train_model *model, struct train_matrix *matrix, const float *w, size_t n,
-                     size_t k);
+int train_matrix_set(struct train_model *model, struct train_matrix *matrix, const float *w,
+                     size_t n, size_t k);
 
 /* --- the adapter ---------------------------------------------------------------------------- */
 
@@ -172,7 +173,8 @@ int train_lora_init(const struct train_shape *shape, size_t rank, double alpha, 
                     struct train_lora *ret);
 void train_lora_done(struct train_lora *lora);
 /* A GGUF that llama.cpp loads with llama_adapter_lora_init; written beside, synced, renamed. */
-int train_lora_write(const struct train_lora *lora, const char *path, struct train_problem *problem);
+int train_lora_write(const struct train_lora *lora, const char *path,
+                     struct train_problem *problem);
 
 /* --- one pass forward and back -------------------------------------------------------------- */
 
@@ -241,8 +243,9 @@ int train_chat_tokenize(const struct train_tokenizer *tokenizer, const struct tr
 /* The text between a ChatML template's own system marks, or empty. */
 struct mr_str train_default_system(struct mr_str chat_template);
 
-int train_data_read(const char *path, const struct train_tokenizer *tokenizer, size_t sequence_tokens,
-                    double held_share, struct train_data *ret, struct train_problem *problem);
+int train_data_read(const char *path, const struct train_tokenizer *tokenizer,
+                    size_t sequence_tokens, double held_share, struct train_data *ret,
+                    struct train_problem *problem);
 void train_data_done(struct train_data *data);
 
 /* --- order of the examples ------------------------------------------------------------------ */
@@ -262,15 +265,15 @@ size_t train_order_at(struct train_order *order, uint64_t index);
 /* --- checkpoints ---------------------------------------------------------------------------- */
 
 struct train_checkpoint {
-    uint64_t step;         /* steps done */
-    uint64_t tokens;       /* input tokens trained on so far */
-    uint64_t targets;      /* of them with a loss */
-    uint64_t elapsed_us;   /* training time so far */
-    uint64_t recipe;       /* hash of all that must be equal to go on exactly */
-    uint64_t count;        /* parameters */
-    double held_before;    /* held-out loss before the first step */
-    double loss;           /* of the last step */
-    char product[32];      /* the matrix product that computed it */
+    uint64_t step;          /* steps done */
+    uint64_t tokens;        /* input tokens trained on so far */
+    uint64_t targets;       /* of them with a loss */
+    uint64_t elapsed_us;    /* training time so far */
+    uint64_t recipe;        /* hash of all that must be equal to go on exactly */
+    uint64_t count;         /* parameters */
+    double held_before;     /* held-out loss before the first step */
+    double loss;            /* of the last step */
+    char product[32];       /* the matrix product that computed it */
     float *weights, *m, *v; /* borrowed */
 };
 #define TRAIN_CHECKPOINT_HEAD_BYTES 128u

@@ -19,9 +19,18 @@
 #define LORA_RANK  8u
 #define BENCH_SEED 1u
 
-static const struct train_shape shape_135m = {
-    .embd = 576, .heads = 9, .kv_heads = 3, .head_dims = 64, .ff = 1536, .layers = 30, .vocab = 49152,
-    .rope_dims = 64, .context = 2048, .epsilon = 1e-5f, .rope_base = 10000.0f, .rope_scale = 1.0f};
+static const struct train_shape shape_135m = {.embd = 576,
+                                              .heads = 9,
+                                              .kv_heads = 3,
+                                              .head_dims = 64,
+                                              .ff = 1536,
+                                              .layers = 30,
+                                              .vocab = 49152,
+                                              .rope_dims = 64,
+                                              .context = 2048,
+                                              .epsilon = 1e-5f,
+                                              .rope_base = 10000.0f,
+                                              .rope_scale = 1.0f};
 
 struct bench {
     const struct train_bench *how;
@@ -70,20 +79,25 @@ static void batch_fill(struct bench *bench)
 static int step(struct bench *bench, size_t number)
 {
     size_t tokens = (size_t)bench->how->batch * bench->how->tokens;
-    struct train_batch batch = {tokens, bench->how->batch, bench->ids, bench->targets,
-                                bench->positions, bench->starts};
+    struct train_batch batch = {tokens,         bench->how->batch, bench->ids,
+                                bench->targets, bench->positions,  bench->starts};
     struct train_lora *lora = &bench->lora;
     double loss = 0;
     memset(lora->gradient, 0, lora->count * sizeof(float));
-    int error = train_pass_run(bench->pass, &batch, 1.0f / (float)(tokens * (size_t)bench->how->ranks),
-                               &loss);
+    int error = train_pass_run(bench->pass, &batch,
+                               1.0f / (float)(tokens * (size_t)bench->how->ranks), &loss);
     if (error != 0) return error;
     if (bench->how->ranks > 1) {
         (void)MPI_Allreduce(MPI_IN_PLACE, lora->gradient, (int)lora->count, MPI_FLOAT, MPI_SUM,
                             MPI_COMM_WORLD); /* errors end the program */
     }
-    struct train_adamw adamw = {.rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f,
-                                .correction1 = 1, .correction2 = 1, .gradient_scale = 1};
+    struct train_adamw adamw = {.rate = 1e-3f,
+                                .beta1 = 0.9f,
+                                .beta2 = 0.999f,
+                                .epsilon = 1e-8f,
+                                .correction1 = 1,
+                                .correction2 = 1,
+                                .gradient_scale = 1};
     bench->model.product.kernels->adamw(&adamw, lora->count, lora->gradient, lora->m, lora->v,
                                         lora->weights);
     bench->loss_last = loss / (double)tokens;
@@ -125,23 +139,26 @@ static void tell(struct bench *bench, const struct train_measure *measure)
     double core = tokens / bench->cpu[bench->steps / 2];
     double wall = tokens * bench->how->ranks / bench->wall[bench->steps / 2];
     if (!bench->how->json) {
-        fprintf(stderr,
-                "bench: %s, %d rank%s, %u x %u tokens: %.1f tokens/s of a core's time, %.1f tokens/s "
-                "by the clock (median of %zu steps); loss %.3f to %.3f\n",
-                bench->model.product.name, bench->how->ranks, bench->how->ranks > 1 ? "s" : "",
-                bench->how->batch, bench->how->tokens, core, wall, bench->steps, bench->loss_first,
-                bench->loss_last);
+        fprintf(
+            stderr,
+            "bench: %s, %d rank%s, %u x %u tokens: %.1f tokens/s of a core's time, %.1f tokens/s "
+            "by the clock (median of %zu steps); loss %.3f to %.3f\n",
+            bench->model.product.name, bench->how->ranks, bench->how->ranks > 1 ? "s" : "",
+            bench->how->batch, bench->how->tokens, core, wall, bench->steps, bench->loss_first,
+            bench->loss_last);
         return;
     }
-    printf("{\"product\":\"%s\",\"isa\":\"%s\",\"ranks\":%d,\"batch\":%u,\"tokens\":%u,\"steps\":%zu,"
-           "\"tokens_per_core_s\":%.2f,\"tokens_per_core_s_mean\":%.2f,\"tokens_per_core_s_best\":%.2f,"
-           "\"tokens_per_s\":%.2f,\"tokens_per_s_mean\":%.2f,\"tokens_per_s_best\":%.2f,"
-           "\"loss_first\":%.5f,\"loss_last\":%.5f,\"gflops\":{",
-           bench->model.product.name, bench->model.product.kernels->isa, bench->how->ranks,
-           bench->how->batch, bench->how->tokens, bench->steps, core,
-           tokens * (double)bench->steps / cpu, tokens / bench->cpu[0], wall,
-           tokens * bench->how->ranks * (double)bench->steps / all,
-           tokens * bench->how->ranks / bench->wall[0], bench->loss_first, bench->loss_last);
+    printf(
+        "{\"product\":\"%s\",\"isa\":\"%s\",\"ranks\":%d,\"batch\":%u,\"tokens\":%u,\"steps\":%zu,"
+        "\"tokens_per_core_s\":%.2f,\"tokens_per_core_s_mean\":%.2f,\"tokens_per_core_s_best\":%."
+        "2f,"
+        "\"tokens_per_s\":%.2f,\"tokens_per_s_mean\":%.2f,\"tokens_per_s_best\":%.2f,"
+        "\"loss_first\":%.5f,\"loss_last\":%.5f,\"gflops\":{",
+        bench->model.product.name, bench->model.product.kernels->isa, bench->how->ranks,
+        bench->how->batch, bench->how->tokens, bench->steps, core,
+        tokens * (double)bench->steps / cpu, tokens / bench->cpu[0], wall,
+        tokens * bench->how->ranks * (double)bench->steps / all,
+        tokens * bench->how->ranks / bench->wall[0], bench->loss_first, bench->loss_last);
     for (size_t i = 0; i < measure->count; i++) {
         printf("%s\"%s\":%.1f", i > 0 ? "," : "", measure->names[i], measure->gflops[i]);
     }
@@ -212,7 +229,8 @@ int train_bench(const struct train_bench *how, struct train_problem *problem)
     }
     if (error == 0 && how->rank == 0) tell(bench, &measure);
     if (error == MR_ENO_MEMORY) {
-        (void)train_problem_set(problem, error, "out of memory: the bench needs about 1.5 GiB a rank");
+        (void)train_problem_set(problem, error,
+                                "out of memory: the bench needs about 1.5 GiB a rank");
     }
     train_pass_free(bench->pass);
     train_lora_done(&bench->lora);

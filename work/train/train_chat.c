@@ -2,12 +2,11 @@
 /* A chat of one JSON line, and its tokens with a mark on those that a loss is taken on.
  *
  * Owns:       the vocabulary of a tokenizer.
- * Invariants: (1) a special token comes from the template, never from a message; (2) a loss is taken
- *             on what an assistant says and on the token that ends its turn, on nothing else;
- *             (3) the tokens are those that serving gives the same chat.
- * Fails:      MR_ESYNTAX, MR_EINVALID, MR_EUNSUPPORTED, MR_ENO_MEMORY.
- * Ends:       train_tokenizer_close.
- * Tests:      tests/unit/train/test_train_data.c, tests/fuzz/train/fuzz_train_chat.c
+ * Invariants: (1) a special token comes from the template, never from a message; (2) a loss is
+ * taken on what an assistant says and on the token that ends its turn, on nothing else; (3) the
+ * tokens are those that serving gives the same chat. Fails:      MR_ESYNTAX, MR_EINVALID,
+ * MR_EUNSUPPORTED, MR_ENO_MEMORY. Ends:       train_tokenizer_close. Tests:
+ * tests/unit/train/test_train_data.c, tests/fuzz/train/fuzz_train_chat.c
  */
 #include "train.h"
 
@@ -60,7 +59,8 @@ static int messages_read(yyjson_val *list, struct mr_arena *arena, struct train_
     }
     chat.messages = mr_arena_alloc_zero(arena, chat.count * sizeof *chat.messages);
     if (chat.messages == NULL) return train_problem_set(problem, MR_ENO_MEMORY, "out of memory");
-    yyjson_arr_foreach(list, index, count, value) {
+    yyjson_arr_foreach(list, index, count, value)
+    {
         int error = message_read(value, arena, &chat.messages[index], problem);
         if (error != 0) return error;
         answers += mr_str_equal(chat.messages[index].role, MR_STR("assistant"));
@@ -119,12 +119,14 @@ struct mr_str train_default_system(struct mr_str chat_template)
 static bool special_find(const struct llama_vocab *vocab, const char *text, uint32_t *ret)
 {
     llama_token token;
-    if (llama_tokenize(vocab, text, (int32_t)strlen(text), &token, 1, false, true) != 1) return false;
+    if (llama_tokenize(vocab, text, (int32_t)strlen(text), &token, 1, false, true) != 1)
+        return false;
     *ret = (uint32_t)token;
     return true;
 }
 
-int train_tokenizer_open(const char *path, struct train_tokenizer *ret, struct train_problem *problem)
+int train_tokenizer_open(const char *path, struct train_tokenizer *ret,
+                         struct train_problem *problem)
 {
     struct llama_model_params params = llama_model_default_params();
     params.vocab_only = true;
@@ -179,7 +181,8 @@ static void text_put(struct writer *writer, struct mr_str text, bool wanted)
         return;
     }
     llama_token *at = (llama_token *)(void *)(writer->ids->p + writer->ids->n);
-    int32_t n = llama_tokenize(writer->vocab, text.p, (int32_t)text.n, at, (int32_t)room, false, false);
+    int32_t n =
+        llama_tokenize(writer->vocab, text.p, (int32_t)text.n, at, (int32_t)room, false, false);
     if (n < 0) {
         writer->error = MR_EUNSUPPORTED;
         return;
@@ -190,7 +193,8 @@ static void text_put(struct writer *writer, struct mr_str text, bool wanted)
     }
 }
 
-/* An assistant's words are tokenized by themselves, since serving generates them behind the rest. */
+/* An assistant's words are tokenized by themselves, since serving generates them behind the rest.
+ */
 static void turn_put(struct writer *writer, const struct train_tokenizer *tokenizer,
                      struct mr_str role, struct mr_str content)
 {
@@ -215,7 +219,8 @@ int train_chat_tokenize(const struct train_tokenizer *tokenizer, const struct tr
 {
     struct writer writer = {.vocab = tokenizer->vocab, .ids = ids, .wanted = wanted};
     if (tokenizer->add_bos) id_put(&writer, tokenizer->bos, false);
-    if (tokenizer->default_system.n > 0 && !mr_str_equal(chat->messages[0].role, MR_STR("system"))) {
+    if (tokenizer->default_system.n > 0 &&
+        !mr_str_equal(chat->messages[0].role, MR_STR("system"))) {
         turn_put(&writer, tokenizer, MR_STR("system"), tokenizer->default_system);
     }
     for (size_t i = 0; i < chat->count; i++) {

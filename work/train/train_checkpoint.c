@@ -2,15 +2,15 @@
 /* Checkpoints: everything that training needs to go on as if nothing had happened.
  *
  * A file is a head of 128 bytes (magic, version, counters, recipe, product), the adapter and both
- * moments as little-endian floats, and a hash of all that. The random state is not stored: the order
- * of the examples follows from the seed and the step.
+ * moments as little-endian floats, and a hash of all that. The random state is not stored: the
+ * order of the examples follows from the seed and the step.
  *
  * Owns:       nothing between calls; the two newest files of a folder.
- * Invariants: (1) a file is whole or is not taken; (2) the older one is removed only after the newer
- *             one is durable; (3) a checkpoint of another recipe is never continued.
- * Fails:      MR_EIO, MR_ENO_SPACE, MR_ECORRUPT, MR_ESTATE, MR_ENOT_FOUND.
- * Ends:       files and folders are closed in the call that opened them.
- * Tests:      tests/unit/train/test_train_checkpoint.c, tests/fuzz/train/fuzz_train_checkpoint.c
+ * Invariants: (1) a file is whole or is not taken; (2) the older one is removed only after the
+ * newer one is durable; (3) a checkpoint of another recipe is never continued. Fails:      MR_EIO,
+ * MR_ENO_SPACE, MR_ECORRUPT, MR_ESTATE, MR_ENOT_FOUND. Ends:       files and folders are closed in
+ * the call that opened them. Tests:      tests/unit/train/test_train_checkpoint.c,
+ * tests/fuzz/train/fuzz_train_checkpoint.c
  */
 #include "train.h"
 
@@ -26,7 +26,8 @@
 #define FILES_MAX  64u
 #define HASH_BYTES 8u
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "floats are stored as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "floats are stored as they lie in memory");
 _Static_assert(sizeof(float) == 4, "floats are stored as they lie in memory");
 
 static void double_put(struct mr_buf *buf, double value)
@@ -86,8 +87,8 @@ int train_checkpoint_decode(struct mr_str bytes, struct train_checkpoint *ret)
     if (read.product[sizeof read.product - 1] != 0) return MR_ECORRUPT;
     size_t body = bytes.n - TRAIN_CHECKPOINT_HEAD_BYTES - HASH_BYTES;
     if (read.count == 0 || read.count > body / 12 || read.count * 12 != body) return MR_ECORRUPT;
-    struct mr_reader tail = mr_reader_from(
-        (struct mr_str){bytes.p + bytes.n - HASH_BYTES, HASH_BYTES});
+    struct mr_reader tail =
+        mr_reader_from((struct mr_str){bytes.p + bytes.n - HASH_BYTES, HASH_BYTES});
     if (mr_hash64(bytes.p, bytes.n - HASH_BYTES, VERSION) != mr_read_u64(&tail)) return MR_ECORRUPT;
     vector_bytes = (size_t)read.count * sizeof(float);
     if (ret->weights != NULL && ret->m != NULL && ret->v != NULL && ret->count == read.count &&
@@ -205,10 +206,11 @@ int train_checkpoint_read(const char *folder, struct train_checkpoint *checkpoin
     if (error != 0) return error;
     *ret_torn = torn;
     if (other > 0) {
-        return train_problem_set(problem, MR_ESTATE,
-                                 "the checkpoints in %s were made with other data, another model or "
-                                 "other settings; delete them or take another folder",
-                                 folder);
+        return train_problem_set(
+            problem, MR_ESTATE,
+            "the checkpoints in %s were made with other data, another model or "
+            "other settings; delete them or take another folder",
+            folder);
     }
     return MR_ENOT_FOUND;
 }

@@ -3,11 +3,10 @@
  *
  * Owns:       the tokens and the table of examples.
  * Invariants: (1) which examples are held out depends on their text alone, not on their place;
- *             (2) every example has at least one token with a loss; (3) example number i of training
- *             depends on the seed and i only, not on the number of ranks.
- * Fails:      with the file, the line and what is wrong in it.
- * Ends:       train_data_done, train_order_done.
- * Tests:      tests/unit/train/test_train_data.c
+ *             (2) every example has at least one token with a loss; (3) example number i of
+ * training depends on the seed and i only, not on the number of ranks. Fails:      with the file,
+ * the line and what is wrong in it. Ends:       train_data_done, train_order_done. Tests:
+ * tests/unit/train/test_train_data.c
  */
 #include "train.h"
 
@@ -30,7 +29,8 @@ static int line_failed(struct reading *reading, size_t line, int error, const ch
     return train_problem_set(reading->problem, error, "%s line %zu: %s", reading->path, line, what);
 }
 
-/* Cuts to the sequence length; false when nothing is left to learn. The last token is only a target. */
+/* Cuts to the sequence length; false when nothing is left to learn. The last token is only a
+ * target. */
 static bool example_fit(struct reading *reading, struct train_example *example, size_t tokens)
 {
     const uint8_t *wanted = reading->wanted.p + example->at;
@@ -81,7 +81,7 @@ static int lines_read(struct reading *reading, struct mr_str text)
         number++;
         line = mr_str_trim(line);
         if (line.n == 0) {
-            reading->data.skipped++;
+            reading->data.skipped += text.p != NULL; /* behind the last newline is no line */
             continue;
         }
         int error = line_read(reading, number, line);
@@ -138,12 +138,15 @@ static void *steal(struct mr_buf *buf)
     return p;
 }
 
-int train_data_read(const char *path, const struct train_tokenizer *tokenizer, size_t sequence_tokens,
-                    double held_share, struct train_data *ret, struct train_problem *problem)
+int train_data_read(const char *path, const struct train_tokenizer *tokenizer,
+                    size_t sequence_tokens, double held_share, struct train_data *ret,
+                    struct train_problem *problem)
 {
     struct mr_str text;
-    struct reading reading = {
-        .path = path, .tokenizer = tokenizer, .sequence_tokens = sequence_tokens, .problem = problem};
+    struct reading reading = {.path = path,
+                              .tokenizer = tokenizer,
+                              .sequence_tokens = sequence_tokens,
+                              .problem = problem};
     int error = train_file_read(path, TRAIN_DATA_BYTES_MAX, &text, problem);
     if (error != 0) return error;
     mr_buf_init(&reading.ids, SIZE_MAX / 2);

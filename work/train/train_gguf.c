@@ -45,12 +45,18 @@ static double number(struct reader *reader, const char *key, double fallback)
     int64_t id = gguf_find_key(reader->gguf, key);
     if (id < 0) return fallback;
     switch (gguf_get_kv_type(reader->gguf, id)) {
-    case GGUF_TYPE_UINT32: return (double)gguf_get_val_u32(reader->gguf, id);
-    case GGUF_TYPE_INT32: return (double)gguf_get_val_i32(reader->gguf, id);
-    case GGUF_TYPE_UINT64: return (double)gguf_get_val_u64(reader->gguf, id);
-    case GGUF_TYPE_UINT16: return (double)gguf_get_val_u16(reader->gguf, id);
-    case GGUF_TYPE_FLOAT32: return (double)gguf_get_val_f32(reader->gguf, id);
-    default: break;
+    case GGUF_TYPE_UINT32:
+        return (double)gguf_get_val_u32(reader->gguf, id);
+    case GGUF_TYPE_INT32:
+        return (double)gguf_get_val_i32(reader->gguf, id);
+    case GGUF_TYPE_UINT64:
+        return (double)gguf_get_val_u64(reader->gguf, id);
+    case GGUF_TYPE_UINT16:
+        return (double)gguf_get_val_u16(reader->gguf, id);
+    case GGUF_TYPE_FLOAT32:
+        return (double)gguf_get_val_f32(reader->gguf, id);
+    default:
+        break;
     }
     (void)bad(reader, MR_EUNSUPPORTED, key);
     return fallback;
@@ -63,7 +69,8 @@ static size_t count_get(struct reader *reader, const char *key, size_t fallback)
     if (value >= 1 && value <= SIZE_MAX_SANE && floor(value) == value) return (size_t)value;
     if (reader->error == 0) {
         char what[160];
-        (void)snprintf(what, sizeof what, "%s is missing or out of range; is it a whole model?", key);
+        (void)snprintf(what, sizeof what, "%s is missing or out of range; is it a whole model?",
+                       key);
         (void)bad(reader, MR_EINVALID, what);
     }
     return 1;
@@ -83,7 +90,8 @@ static void refuse_unsupported(struct reader *reader)
         (void)bad(reader, MR_EUNSUPPORTED, "its rope scaling is neither none nor linear");
     }
     if (number(reader, "llama.expert_count", 0) > 0) {
-        (void)bad(reader, MR_EUNSUPPORTED, "it is a mixture of experts; only dense models train here");
+        (void)bad(reader, MR_EUNSUPPORTED,
+                  "it is a mixture of experts; only dense models train here");
     }
     if (number(reader, "llama.attention.scale", 0) > 0) {
         (void)bad(reader, MR_EUNSUPPORTED, "it has an attention scale of its own");
@@ -133,7 +141,8 @@ static int reader_open(struct reader *reader, const char *path, struct train_pro
         return train_problem_set(problem, MR_ENOT_FOUND, "cannot read the model %s: %s", path,
                                  strerror(errno));
     }
-    if (!S_ISREG(status.st_mode)) return bad(reader, MR_EINVALID, "is not a file; give a GGUF model");
+    if (!S_ISREG(status.st_mode))
+        return bad(reader, MR_EINVALID, "is not a file; give a GGUF model");
     struct gguf_init_params params = {.no_alloc = true, .ctx = &reader->tensors};
     reader->gguf = gguf_init_from_file(path, params);
     if (reader->gguf == NULL) return bad(reader, MR_EINVALID, "is not a whole GGUF model file");
@@ -214,8 +223,8 @@ static bool tensor_read(struct reader *reader, const char *name, size_t n, size_
     return true;
 }
 
-static bool layer_tensor_read(struct reader *reader, size_t layer, const char *name, size_t n, size_t k,
-                              float *to)
+static bool layer_tensor_read(struct reader *reader, size_t layer, const char *name, size_t n,
+                              size_t k, float *to)
 {
     char full[96];
     (void)snprintf(full, sizeof full, "blk.%zu.%s.weight", layer, name);

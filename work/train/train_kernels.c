@@ -90,7 +90,8 @@ INLINE vf exp_of(vf x)
 
 /* --- packed products ----------------------------------------------------------------------- */
 
-static float weight_at(const float *w, size_t n, size_t k, bool transposed, size_t row, size_t column)
+static float weight_at(const float *w, size_t n, size_t k, bool transposed, size_t row,
+                       size_t column)
 {
     return transposed ? w[column * n + row] : w[row * k + column];
 }
@@ -229,8 +230,8 @@ INLINE void tile_bf16(const size_t rows, const uint16_t *x, size_t ldx, const ui
     }
 }
 
-static size_t rows_bf16(const uint16_t *x, size_t ldx, const uint16_t *panel, size_t pairs, bool add,
-                        float *y, size_t ldy, size_t left)
+static size_t rows_bf16(const uint16_t *x, size_t ldx, const uint16_t *panel, size_t pairs,
+                        bool add, float *y, size_t ldy, size_t left)
 {
     if (left >= ROWS) {
         tile_bf16(ROWS, x, ldx, panel, pairs, add, y, ldy);
@@ -300,7 +301,8 @@ static void product_bf16(const float *x, size_t ldx, const uint16_t *packed, flo
 /* --- small products ------------------------------------------------------------------------ */
 
 INLINE void tile_nn(const size_t rows, const size_t vectors, size_t k, float alpha, const float *p,
-                    size_t pr, size_t pc, const float *q, size_t ldq, bool add, float *c, size_t ldc)
+                    size_t pr, size_t pc, const float *q, size_t ldq, bool add, float *c,
+                    size_t ldc)
 {
     vf sum[6][4];
 #pragma GCC unroll 6
@@ -336,8 +338,8 @@ INLINE void tile_nn(const size_t rows, const size_t vectors, size_t k, float alp
     }
 }
 
-static void tail_nn(size_t rows, size_t n, size_t k, float alpha, const float *p, size_t pr, size_t pc,
-                    const float *q, size_t ldq, bool add, float *c, size_t ldc)
+static void tail_nn(size_t rows, size_t n, size_t k, float alpha, const float *p, size_t pr,
+                    size_t pc, const float *q, size_t ldq, bool add, float *c, size_t ldc)
 {
     for (size_t i = 0; i < rows; i++) {
         for (size_t column = 0; column < n; column++) {
@@ -365,8 +367,8 @@ INLINE void strip_nn(const size_t rows, size_t n, size_t k, float alpha, const f
     }
 }
 
-static void small_nn(size_t m, size_t n, size_t k, float alpha, const float *p, size_t pr, size_t pc,
-                     const float *q, size_t ldq, bool add, float *c, size_t ldc)
+static void small_nn(size_t m, size_t n, size_t k, float alpha, const float *p, size_t pr,
+                     size_t pc, const float *q, size_t ldq, bool add, float *c, size_t ldc)
 {
     size_t row = 0;
     for (; row + 6 <= m; row += 6) {
@@ -477,8 +479,8 @@ static float dot2(const float *a, const float *b, size_t n)
     return total;
 }
 
-static void rms_norm(const float *x, const float *weight, float epsilon, size_t m, size_t n, float *y,
-                     float *rstd)
+static void rms_norm(const float *x, const float *weight, float epsilon, size_t m, size_t n,
+                     float *y, float *rstd)
 {
     for (size_t t = 0; t < m; t++, x += n, y += n) {
         float scale = 1.0f / sqrtf(dot2(x, x, n) / (float)n + epsilon);
@@ -694,8 +696,8 @@ static void add(float *y, const float *x, size_t n)
     }
 }
 
-static void adamw(const struct train_adamw *step, size_t n, const float *gradient, float *m, float *v,
-                  float *weight)
+static void adamw(const struct train_adamw *step, size_t n, const float *gradient, float *m,
+                  float *v, float *weight)
 {
     float keep1 = 1.0f - step->beta1, keep2 = 1.0f - step->beta2;
     float shrink = 1.0f - step->rate * step->decay;

@@ -39,15 +39,15 @@ struct train_kernels {
     void (*product_bf16)(const float *x, size_t ldx, const uint16_t *packed, float *y, size_t ldy,
                          size_t m, size_t n, size_t k, uint16_t *scratch);
     /* c[m][n] = (add ? c : 0) + alpha * p[m][k] * q[k][n]; p's element (i, j) is p[i*pr + j*pc]. */
-    void (*small_nn)(size_t m, size_t n, size_t k, float alpha, const float *p, size_t pr, size_t pc,
-                     const float *q, size_t ldq, bool add, float *c, size_t ldc);
+    void (*small_nn)(size_t m, size_t n, size_t k, float alpha, const float *p, size_t pr,
+                     size_t pc, const float *q, size_t ldq, bool add, float *c, size_t ldc);
     /* c[m][n] = alpha * x[m][k] * a[n][k]^T */
     void (*small_nt)(size_t m, size_t n, size_t k, float alpha, const float *x, size_t ldx,
                      const float *a, size_t lda, float *c, size_t ldc);
 
     /* y = x * rstd * weight for m rows; rstd[m] is left for the way back. */
-    void (*rms_norm)(const float *x, const float *weight, float epsilon, size_t m, size_t n, float *y,
-                     float *rstd);
+    void (*rms_norm)(const float *x, const float *weight, float epsilon, size_t m, size_t n,
+                     float *y, float *rstd);
     /* dx += the gradient of rms_norm at x, given dy. */
     void (*rms_norm_back)(const float *dy, const float *x, const float *weight, const float *rstd,
                           size_t m, size_t n, float *dx);
@@ -67,8 +67,8 @@ struct train_kernels {
     /* Returns the loss of one row of n logits; replaces them by scale * (softmax - one-hot). */
     double (*cross_entropy)(float *logits, size_t n, size_t target, float scale, bool back);
     void (*add)(float *y, const float *x, size_t n);
-    void (*adamw)(const struct train_adamw *step, size_t n, const float *gradient, float *m, float *v,
-                  float *weight);
+    void (*adamw)(const struct train_adamw *step, size_t n, const float *gradient, float *m,
+                  float *v, float *weight);
 };
 
 /* NULL when this build or this CPU does not have it. */

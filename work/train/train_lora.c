@@ -73,8 +73,10 @@ int train_lora_init(const struct train_shape *shape, size_t rank, double alpha, 
     static const char *const gate_up[] = {"ffn_gate", "ffn_up"};
     static const char *const down[] = {"ffn_down"};
     size_t q = shape->heads * shape->head_dims, kv = shape->kv_heads * shape->head_dims;
-    struct train_lora lora = {
-        .rank = rank, .alpha = alpha, .scale = (float)(alpha / (double)rank), .layers = shape->layers};
+    struct train_lora lora = {.rank = rank,
+                              .alpha = alpha,
+                              .scale = (float)(alpha / (double)rank),
+                              .layers = shape->layers};
     lora.groups = mr_alloc_zero(shape->layers * TRAIN_GROUPS * sizeof *lora.groups);
     if (lora.groups == NULL) return MR_ENO_MEMORY;
     for (size_t i = 0; i < shape->layers; i++) {
@@ -136,7 +138,8 @@ static bool pair_add(struct ggml_context *context, struct gguf_context *gguf,
 }
 
 static int lora_encode(const struct train_lora *lora, struct gguf_context *gguf,
-                       struct ggml_context *context, const char *path, struct train_problem *problem)
+                       struct ggml_context *context, const char *path,
+                       struct train_problem *problem)
 {
     gguf_set_val_str(gguf, "general.type", "adapter");
     gguf_set_val_str(gguf, "general.architecture", "llama");
@@ -181,8 +184,8 @@ static int lora_encode(const struct train_lora *lora, struct gguf_context *gguf,
 int train_lora_write(const struct train_lora *lora, const char *path, struct train_problem *problem)
 {
     size_t tensors = lora->layers * TRAIN_LINEARS * 2;
-    struct ggml_init_params params = {
-        .mem_size = tensors * (ggml_tensor_overhead() + 64) + lora->count * sizeof(float) + 65536};
+    struct ggml_init_params params = {.mem_size = tensors * (ggml_tensor_overhead() + 64) +
+                                                  lora->count * sizeof(float) + 65536};
     struct ggml_context *context = ggml_init(params);
     struct gguf_context *gguf = gguf_init_empty();
     int error = MR_ENO_MEMORY;

@@ -37,8 +37,8 @@ void *train_block_new(struct train_model *model, size_t bytes)
     return p;
 }
 
-int train_matrix_set(struct train_model *model, struct train_matrix *matrix, const float *w, size_t n,
-                     size_t k)
+int train_matrix_set(struct train_model *model, struct train_matrix *matrix, const float *w,
+                     size_t n, size_t k)
 {
     *matrix = (struct train_matrix){.n = n, .k = k};
     matrix->forward = train_block_new(model, train_product_bytes(&model->product, n, k));
@@ -63,7 +63,8 @@ int train_model_prepare(struct train_model *model, size_t positions, const float
     for (size_t t = 0; t < positions; t++) {
         for (size_t i = 0; i < pairs; i++) {
             double power = -2.0 * (double)i / (double)shape->rope_dims;
-            double angle = (double)t * pow((double)shape->rope_base, power) * (double)shape->rope_scale;
+            double angle =
+                (double)t * pow((double)shape->rope_base, power) * (double)shape->rope_scale;
             if (rope_factors != NULL) {
                 angle /= (double)rope_factors[i];
             }
@@ -92,16 +93,17 @@ size_t train_shape_products(const struct train_shape *shape, size_t ret[8][2])
 {
     size_t q = shape->heads * shape->head_dims;
     size_t qkv = q + 2 * shape->kv_heads * shape->head_dims;
-    const size_t shapes[][2] = {{qkv, shape->embd},     {shape->embd, q}, {2 * shape->ff, shape->embd},
-                                {shape->embd, shape->ff}, {q, shape->embd}, {shape->embd, 2 * shape->ff}};
+    const size_t shapes[][2] = {
+        {qkv, shape->embd},       {shape->embd, q}, {2 * shape->ff, shape->embd},
+        {shape->embd, shape->ff}, {q, shape->embd}, {shape->embd, 2 * shape->ff}};
     memcpy(ret, shapes, sizeof shapes);
     return MR_COUNT_OF(shapes);
 }
 
 uint64_t train_shape_hash(const struct train_shape *shape)
 {
-    uint64_t words[12] = {shape->embd, shape->heads, shape->kv_heads, shape->head_dims, shape->ff,
-                          shape->layers, shape->vocab, shape->rope_dims};
+    uint64_t words[12] = {shape->embd, shape->heads,  shape->kv_heads, shape->head_dims,
+                          shape->ff,   shape->layers, shape->vocab,    shape->rope_dims};
     memcpy(&words[8], &shape->epsilon, sizeof shape->epsilon);
     memcpy(&words[9], &shape->rope_base, sizeof shape->rope_base);
     memcpy(&words[10], &shape->rope_scale, sizeof shape->rope_scale);
@@ -117,7 +119,8 @@ struct dice {
 };
 
 /* Uniform with the given deviation around `middle`. */
-static void dice_fill(struct dice *dice, float *w, size_t n, size_t k, float middle, float deviation)
+static void dice_fill(struct dice *dice, float *w, size_t n, size_t k, float middle,
+                      float deviation)
 {
     float width = deviation * 1.7320508f * 2.0f;
     for (size_t i = 0; i < n * k; i++) {
@@ -160,8 +163,9 @@ static int layer_random(struct train_model *model, struct train_layer *layer, st
     return error;
 }
 
-int train_model_random(const struct train_shape *shape, uint64_t seed, struct train_product *product,
-                       size_t positions, train_keep_fn keep, void *context, struct train_model *ret)
+int train_model_random(const struct train_shape *shape, uint64_t seed,
+                       struct train_product *product, size_t positions, train_keep_fn keep,
+                       void *context, struct train_model *ret)
 {
     struct train_model model = {.shape = *shape, .product = *product};
     struct dice dice = {.keep = keep, .context = context};

@@ -162,8 +162,8 @@ static int group_forward(struct train_pass *pass, size_t layer, size_t g, const 
     int error = train_product_run(&pass->model->product, x, group->in, w->forward, y, group->out, t,
                                   group->out, group->in);
     if (error != 0) return error;
-    k->small_nt(t, width, group->in, 1.0f, x, group->in, pass->lora->weights + group->a, group->in, z,
-                width);
+    k->small_nt(t, width, group->in, 1.0f, x, group->in, pass->lora->weights + group->a, group->in,
+                z, width);
     for (size_t part = 0; part < group->parts; part++) {
         k->small_nn(t, group->part_out[part], rank, pass->lora->scale, z + part * rank, width, 1,
                     pass->lora->weights + group->b[part], group->part_out[part], true, y + column,
@@ -174,8 +174,8 @@ static int group_forward(struct train_pass *pass, size_t layer, size_t g, const 
 }
 
 /* Gradients of A and B from dy and x; dx = dy W + u A unless it is NULL. */
-static int group_back(struct train_pass *pass, size_t layer, size_t g, const float *dy, const float *x,
-                      float *dx, size_t t)
+static int group_back(struct train_pass *pass, size_t layer, size_t g, const float *dy,
+                      const float *x, float *dx, size_t t)
 {
     const struct train_group *group = &pass->lora->groups[layer * TRAIN_GROUPS + g];
     const struct train_matrix *w = &pass->model->layers[layer].groups[g];
@@ -185,10 +185,10 @@ static int group_back(struct train_pass *pass, size_t layer, size_t g, const flo
     const float *z = pass->kept[layer].z[g];
     for (size_t part = 0; part < group->parts; part++) {
         size_t out = group->part_out[part];
-        k->small_nt(t, rank, out, lora->scale, dy + column, group->out, lora->weights + group->b[part],
-                    out, pass->u + part * rank, width);
-        k->small_nn(rank, out, t, lora->scale, z + part * rank, 1, width, dy + column, group->out, true,
-                    lora->gradient + group->b[part], out);
+        k->small_nt(t, rank, out, lora->scale, dy + column, group->out,
+                    lora->weights + group->b[part], out, pass->u + part * rank, width);
+        k->small_nn(rank, out, t, lora->scale, z + part * rank, 1, width, dy + column, group->out,
+                    true, lora->gradient + group->b[part], out);
         column += out;
     }
     k->small_nn(width, group->in, t, 1.0f, pass->u, 1, width, x, group->in, true,
@@ -197,8 +197,8 @@ static int group_back(struct train_pass *pass, size_t layer, size_t g, const flo
     int error = train_product_run(&pass->model->product, dy, group->out, w->back, dx, group->in, t,
                                   group->in, group->out);
     if (error != 0) return error;
-    k->small_nn(t, group->in, width, 1.0f, pass->u, width, 1, lora->weights + group->a, group->in, true,
-                dx, group->in);
+    k->small_nn(t, group->in, width, 1.0f, pass->u, width, 1, lora->weights + group->a, group->in,
+                true, dx, group->in);
     return 0;
 }
 
@@ -239,7 +239,8 @@ static void turn(const float *from, size_t ld, size_t length, size_t dims, float
     }
 }
 
-static void attention_forward(struct train_pass *pass, struct kept *kept, size_t first, size_t length)
+static void attention_forward(struct train_pass *pass, struct kept *kept, size_t first,
+                              size_t length)
 {
     const struct train_shape *s = &pass->model->shape;
     const struct train_kernels *k = pass->model->product.kernels;
@@ -284,10 +285,12 @@ static void attention_back(struct train_pass *pass, const struct kept *kept, con
             k->small_nn(rows, round_up(seen), dims, scale, head.q + row * head.ld, head.ld, 1,
                         pass->turned, width, false, pass->scores, width);
             k->softmax(pass->scores, width, rows, round_up(seen), row + 1, true, head.lse + row);
-            k->small_nn(seen, dims, rows, 1.0f, pass->scores, 1, width, dy, out_ld, true, dv, head.ld);
-            k->small_nn(rows, round_up(seen), dims, 1.0f, dy, out_ld, 1, pass->turned_v, width, false,
-                        pass->d_scores, width);
-            k->softmax_back(pass->scores, pass->d_scores, width, rows, round_up(seen), row + 1, scale);
+            k->small_nn(seen, dims, rows, 1.0f, pass->scores, 1, width, dy, out_ld, true, dv,
+                        head.ld);
+            k->small_nn(rows, round_up(seen), dims, 1.0f, dy, out_ld, 1, pass->turned_v, width,
+                        false, pass->d_scores, width);
+            k->softmax_back(pass->scores, pass->d_scores, width, rows, round_up(seen), row + 1,
+                            scale);
             k->small_nn(rows, dims, seen, 1.0f, pass->d_scores, width, 1, head.k, head.ld, false,
                         dq + row * head.ld, head.ld);
             k->small_nn(seen, dims, rows, 1.0f, pass->d_scores, 1, width, head.q + row * head.ld,
@@ -318,7 +321,8 @@ static int layer_forward(struct train_pass *pass, const struct train_batch *batc
     struct kept *kept = &pass->kept[i];
     size_t t = batch->tokens;
     memcpy(kept->input, pass->stream, t * s->embd * sizeof(float));
-    k->rms_norm(pass->stream, layer->attn_norm, s->epsilon, t, s->embd, pass->normed, kept->rstd_attn);
+    k->rms_norm(pass->stream, layer->attn_norm, s->epsilon, t, s->embd, pass->normed,
+                kept->rstd_attn);
     int error = group_forward(pass, i, 0, pass->normed, kept->qkv, t);
     if (error != 0) return error;
     rotate(pass, batch, kept->qkv, 1.0f);
@@ -329,7 +333,8 @@ static int layer_forward(struct train_pass *pass, const struct train_batch *batc
     if (error != 0) return error;
     k->add(pass->stream, pass->wide, t * s->embd);
     memcpy(kept->middle, pass->stream, t * s->embd * sizeof(float));
-    k->rms_norm(pass->stream, layer->ffn_norm, s->epsilon, t, s->embd, pass->normed, kept->rstd_ffn);
+    k->rms_norm(pass->stream, layer->ffn_norm, s->epsilon, t, s->embd, pass->normed,
+                kept->rstd_ffn);
     error = group_forward(pass, i, 2, pass->normed, kept->gate_up, t);
     if (error != 0) return error;
     k->swiglu(kept->gate_up, t, s->ff, kept->act);
@@ -350,7 +355,8 @@ static int layer_back(struct train_pass *pass, const struct train_batch *batch, 
     int error = group_back(pass, i, 3, pass->d_stream, kept->act, pass->d_wide, t);
     if (error != 0) return error;
     k->swiglu_back(pass->d_wide, t, s->ff, kept->gate_up);
-    k->rms_norm(kept->middle, layer->ffn_norm, s->epsilon, t, s->embd, pass->normed, kept->rstd_ffn);
+    k->rms_norm(kept->middle, layer->ffn_norm, s->epsilon, t, s->embd, pass->normed,
+                kept->rstd_ffn);
     error = group_back(pass, i, 2, kept->gate_up, pass->normed, pass->d_normed, t);
     if (error != 0) return error;
     k->rms_norm_back(pass->d_normed, kept->middle, layer->ffn_norm, kept->rstd_ffn, t, s->embd,
@@ -364,7 +370,8 @@ static int layer_back(struct train_pass *pass, const struct train_batch *batch, 
                        batch->starts[e + 1] - batch->starts[e]);
     }
     rotate(pass, batch, pass->d_qkv, -1.0f);
-    k->rms_norm(kept->input, layer->attn_norm, s->epsilon, t, s->embd, pass->normed, kept->rstd_attn);
+    k->rms_norm(kept->input, layer->attn_norm, s->epsilon, t, s->embd, pass->normed,
+                kept->rstd_attn);
     /* Below the first layer lies only the frozen embedding. */
     error = group_back(pass, i, 0, pass->d_qkv, pass->normed, i > 0 ? pass->d_normed : NULL, t);
     if (error != 0 || i == 0) return error;
@@ -400,16 +407,16 @@ static int head_rows(struct train_pass *pass, const struct train_batch *batch, c
     for (size_t i = 0; i < count; i++) {
         memcpy(pass->rows + i * embd, pass->normed + which[i] * embd, embd * sizeof(float));
     }
-    int error = train_product_run(&model->product, pass->rows, embd, model->head.forward, pass->logits,
-                                  vocab, count, vocab, embd);
+    int error = train_product_run(&model->product, pass->rows, embd, model->head.forward,
+                                  pass->logits, vocab, count, vocab, embd);
     if (error != 0) return error;
     for (size_t i = 0; i < count; i++) {
         *loss += k->cross_entropy(pass->logits + i * vocab, vocab, (size_t)batch->targets[which[i]],
                                   scale, scale > 0);
     }
     if (!(scale > 0)) return 0;
-    error = train_product_run(&model->product, pass->logits, vocab, model->head.back, pass->d_rows, embd,
-                              count, embd, vocab);
+    error = train_product_run(&model->product, pass->logits, vocab, model->head.back, pass->d_rows,
+                              embd, count, embd, vocab);
     for (size_t i = 0; error == 0 && i < count; i++) {
         memcpy(pass->d_normed + which[i] * embd, pass->d_rows + i * embd, embd * sizeof(float));
     }
@@ -417,7 +424,8 @@ static int head_rows(struct train_pass *pass, const struct train_batch *batch, c
 }
 
 /* Only tokens with a target go through the head: elsewhere the gradient is zero. */
-static int head_both(struct train_pass *pass, const struct train_batch *batch, float scale, double *loss)
+static int head_both(struct train_pass *pass, const struct train_batch *batch, float scale,
+                     double *loss)
 {
     struct train_model *model = pass->model;
     const struct train_kernels *k = model->product.kernels;
@@ -432,18 +440,19 @@ static int head_both(struct train_pass *pass, const struct train_batch *batch, f
     }
     memset(pass->d_normed, 0, batch->tokens * embd * sizeof(float));
     for (size_t i = 0; i < count; i += HEAD_ROWS) {
-        int error = head_rows(pass, batch, pass->wanted + i, MR_MIN((size_t)HEAD_ROWS, count - i), scale,
-                              loss);
+        int error = head_rows(pass, batch, pass->wanted + i, MR_MIN((size_t)HEAD_ROWS, count - i),
+                              scale, loss);
         if (error != 0) return error;
     }
     if (!(scale > 0)) return 0;
     memset(pass->d_stream, 0, batch->tokens * embd * sizeof(float));
-    k->rms_norm_back(pass->d_normed, pass->stream, model->output_norm, pass->rstd_rows, batch->tokens,
-                     embd, pass->d_stream);
+    k->rms_norm_back(pass->d_normed, pass->stream, model->output_norm, pass->rstd_rows,
+                     batch->tokens, embd, pass->d_stream);
     return 0;
 }
 
-int train_pass_run(struct train_pass *pass, const struct train_batch *batch, float scale, double *loss)
+int train_pass_run(struct train_pass *pass, const struct train_batch *batch, float scale,
+                   double *loss)
 {
     const struct train_shape *s = &pass->model->shape;
     MR_ASSERT(batch->tokens > 0 && batch->tokens <= pass->tokens_max);

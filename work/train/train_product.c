@@ -19,9 +19,9 @@
 #include <dnnl.h>
 #endif
 
-#define ROWS_AT_ONCE     384   /* rows of x that stay near while all of W passes by */
-#define MEASURE_ROWS     128u
-#define MEASURE_FLOP     2.0e9 /* for each way and shape: a few hundredths of a second */
+#define ROWS_AT_ONCE 384 /* rows of x that stay near while all of W passes by */
+#define MEASURE_ROWS 128u
+#define MEASURE_FLOP 2.0e9 /* for each way and shape: a few hundredths of a second */
 
 struct train_product_how {
     const char *name;
@@ -211,12 +211,24 @@ static void dnnl_run(struct train_product *product, const float *x, size_t ldx, 
 
 static const struct train_product_how ways[] = {
     {.name = "own-f32", .bytes = f32_bytes, .pack = f32_pack, .run = f32_run},
-    {.name = "own-bf16", .bytes = bf16_bytes, .pack = bf16_pack, .run = bf16_run,
-     .scratch = bf16_scratch, .usable = has_bf16},
-    {.name = "ggml-f32", .bytes = ggml_bytes, .pack = ggml_pack, .run = ggml_way_run,
-     .scratch = ggml_scratch, .type = GGML_TYPE_F32},
-    {.name = "ggml-bf16", .bytes = ggml_bytes, .pack = ggml_pack, .run = ggml_way_run,
-     .scratch = ggml_scratch, .type = GGML_TYPE_BF16},
+    {.name = "own-bf16",
+     .bytes = bf16_bytes,
+     .pack = bf16_pack,
+     .run = bf16_run,
+     .scratch = bf16_scratch,
+     .usable = has_bf16},
+    {.name = "ggml-f32",
+     .bytes = ggml_bytes,
+     .pack = ggml_pack,
+     .run = ggml_way_run,
+     .scratch = ggml_scratch,
+     .type = GGML_TYPE_F32},
+    {.name = "ggml-bf16",
+     .bytes = ggml_bytes,
+     .pack = ggml_pack,
+     .run = ggml_way_run,
+     .scratch = ggml_scratch,
+     .type = GGML_TYPE_BF16},
 #if defined(HAVE_DNNL)
     {.name = "onednn-f32", .bytes = dnnl_bytes, .pack = dnnl_pack, .run = dnnl_run},
 #endif
@@ -317,8 +329,8 @@ static double shape_seconds(struct train_product *product, size_t n, size_t k)
     return best;
 }
 
-int train_product_choose(const size_t shapes[][2], size_t shape_count, struct train_measure *measure,
-                         struct train_product *ret)
+int train_product_choose(const size_t shapes[][2], size_t shape_count,
+                         struct train_measure *measure, struct train_product *ret)
 {
     struct train_product product, best = {0};
     double best_gflops = 0;

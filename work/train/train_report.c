@@ -66,12 +66,13 @@ void train_progress_write(struct train_state *state, bool now)
 static void counts_put(struct mr_buf *json, const struct train_state *state)
 {
     const struct train_data *data = &state->data;
-    mr_buf_printf(json,
-                  ",\"steps\":%llu,\"tokens\":%llu,\"trained_tokens\":%llu,\"examples\":%zu,"
-                  "\"held_out\":%zu,\"truncated\":%zu,\"dropped\":%zu,\"parameters\":%zu,\"ranks\":%d",
-                  (unsigned long long)state->at.step, (unsigned long long)state->at.tokens,
-                  (unsigned long long)state->at.targets, data->count, data->held_count, data->truncated,
-                  data->dropped, state->lora.count, state->run->ranks);
+    mr_buf_printf(
+        json,
+        ",\"steps\":%llu,\"tokens\":%llu,\"trained_tokens\":%llu,\"examples\":%zu,"
+        "\"held_out\":%zu,\"truncated\":%zu,\"dropped\":%zu,\"parameters\":%zu,\"ranks\":%d",
+        (unsigned long long)state->at.step, (unsigned long long)state->at.tokens,
+        (unsigned long long)state->at.targets, data->count, data->held_count, data->truncated,
+        data->dropped, state->lora.count, state->run->ranks);
 }
 
 int train_result_write(struct train_state *state, double held_after, const char *out)

@@ -75,7 +75,11 @@ static int recipe_of(const struct train_state *state, uint64_t *ret)
     memset(spec.data, 0, sizeof spec.data);
     memset(spec.out, 0, sizeof spec.out);
     spec.checkpoint_every_steps = 0; /* saving changes nothing */
-    uint64_t words[] = {RECIPE_VERSION, model, state->data.hash, state->data.count, state->steps,
+    uint64_t words[] = {RECIPE_VERSION,
+                        model,
+                        state->data.hash,
+                        state->data.count,
+                        state->steps,
                         train_shape_hash(&state->model.shape),
                         mr_hash64(&spec, sizeof spec, RECIPE_VERSION)};
     *ret = mr_hash64(words, sizeof words, 0);
@@ -91,8 +95,9 @@ static int data_load(struct train_state *state)
     struct train_problem *problem = state->problem;
     struct train_shape shape;
     if (spec->data[0] == 0) {
-        return train_problem_set(problem, MR_EINVALID,
-                                 "train: no \"data\"; give a file with one {\"messages\":[…]} a line");
+        return train_problem_set(
+            problem, MR_EINVALID,
+            "train: no \"data\"; give a file with one {\"messages\":[…]} a line");
     }
     int error = train_model_look(spec->model, &shape, problem);
     if (error != 0) return error;
@@ -153,8 +158,10 @@ static int product_choose(struct train_state *state, const char *wanted, struct 
                 error = train_product_choose((const size_t(*)[2])shapes, count, &state->measure,
                                              &product);
                 if (wanted != NULL) {
-                    fprintf(stderr, "this machine has no matrix product '%s': the run goes on, but "
-                                    "not bit for bit as before\n", wanted);
+                    fprintf(stderr,
+                            "this machine has no matrix product '%s': the run goes on, but "
+                            "not bit for bit as before\n",
+                            wanted);
                 }
             }
         }
@@ -208,8 +215,8 @@ static int resume(struct train_state *state)
         error = train_checkpoint_read(state->run->job_dir, &state->at, &torn, state->problem);
         state->resumed = error == 0;
         if (torn > 0) {
-            fprintf(stderr, "%zu damaged checkpoint%s in %s passed over\n", torn, torn > 1 ? "s" : "",
-                    state->run->job_dir);
+            fprintf(stderr, "%zu damaged checkpoint%s in %s passed over\n", torn,
+                    torn > 1 ? "s" : "", state->run->job_dir);
         }
         if (error == MR_ENOT_FOUND) {
             error = 0;
@@ -279,7 +286,8 @@ static int curve_open(struct train_state *state)
     if (error != 0) return error;
     state->curve = fopen(path, "abe");
     if (state->curve == NULL) {
-        return train_problem_set(state->problem, MR_EIO, "cannot write %s: %s", path, strerror(errno));
+        return train_problem_set(state->problem, MR_EIO, "cannot write %s: %s", path,
+                                 strerror(errno));
     }
     return 0;
 }
@@ -296,7 +304,10 @@ static int out_check(struct train_state *state, char *out, size_t size)
     }
     if (run->rank != 0) return 0;
     const char *slash = strrchr(out, '/');
-    (void)snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : slash == out ? 1 : (int)(slash - out),
+    (void)snprintf(folder, sizeof folder, "%.*s",
+                   slash == NULL  ? 1
+                   : slash == out ? 1
+                                  : (int)(slash - out),
                    slash == NULL ? "." : out);
     const char *const folders[] = {folder, run->job_dir};
     for (size_t i = 0; i < MR_COUNT_OF(folders); i++) {

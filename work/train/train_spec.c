@@ -54,8 +54,8 @@ static const struct field {
     {"batch", KIND_COUNT, offsetof(struct train_spec, batch), 1, TRAIN_BATCH_MAX},
     {"rank", KIND_COUNT, offsetof(struct train_spec, rank), 1, TRAIN_RANK_MAX},
     {"alpha", KIND_REAL, offsetof(struct train_spec, alpha), 0.001, 10000},
-    {"sequence_tokens", KIND_COUNT, offsetof(struct train_spec, sequence_tokens), TRAIN_SEQUENCE_MIN,
-     TRAIN_SEQUENCE_MAX},
+    {"sequence_tokens", KIND_COUNT, offsetof(struct train_spec, sequence_tokens),
+     TRAIN_SEQUENCE_MIN, TRAIN_SEQUENCE_MAX},
     {"seed", KIND_SEED, offsetof(struct train_spec, seed), 0, 0},
     {"checkpoint_every_steps", KIND_COUNT, offsetof(struct train_spec, checkpoint_every_steps), 1,
      TRAIN_STEPS_MAX},
@@ -95,12 +95,13 @@ static int field_set(const struct field *field, yyjson_val *value, struct train_
     }
     if (field->kind == KIND_COUNT && (!within || !yyjson_is_uint(value))) {
         return train_problem_set(problem, MR_EINVALID,
-                                 "train: \"%s\" must be a whole number from %.0f to %.0f", field->name,
-                                 field->least, field->most);
+                                 "train: \"%s\" must be a whole number from %.0f to %.0f",
+                                 field->name, field->least, field->most);
     }
     if (!within) {
-        return train_problem_set(problem, MR_EINVALID, "train: \"%s\" must be a number from %g to %g",
-                                 field->name, field->least, field->most);
+        return train_problem_set(problem, MR_EINVALID,
+                                 "train: \"%s\" must be a number from %g to %g", field->name,
+                                 field->least, field->most);
     }
     if (field->kind == KIND_COUNT) {
         uint32_t count = (uint32_t)yyjson_get_uint(value);
@@ -118,7 +119,8 @@ static int object_read(yyjson_val *root, struct train_spec *spec, struct train_p
     if (!yyjson_is_obj(root)) {
         return train_problem_set(problem, MR_EINVALID, "train: must be a map of fields");
     }
-    yyjson_obj_foreach(root, index, count, key, value) {
+    yyjson_obj_foreach(root, index, count, key, value)
+    {
         const struct field *found = NULL;
         for (size_t i = 0; i < MR_COUNT_OF(fields); i++) {
             if (yyjson_equals_str(key, fields[i].name)) {

@@ -17,18 +17,19 @@
 
 #include <mpi.h>
 
-#define CHECKPOINT_US  60000000u
-#define SHOW_US        1000000u
-#define CLIP_NORM      1.0
-#define RATE_LAST      0.1
-#define HELD_OUT_MAX   512u
+#define CHECKPOINT_US 60000000u
+#define SHOW_US       1000000u
+#define CLIP_NORM     1.0
+#define RATE_LAST     0.1
+#define HELD_OUT_MAX  512u
 
 double train_rate(double peak, uint64_t step, uint64_t steps, uint64_t warmup)
 {
     if (step < warmup) return peak * (double)(step + 1) / (double)(warmup + 1);
     if (steps <= warmup + 1) return peak;
     double part = (double)(step - warmup) / (double)(steps - warmup);
-    return peak * (RATE_LAST + (1.0 - RATE_LAST) * 0.5 * (1.0 + cos(part * 3.14159265358979323846)));
+    return peak *
+           (RATE_LAST + (1.0 - RATE_LAST) * 0.5 * (1.0 + cos(part * 3.14159265358979323846)));
 }
 
 /* --- sharing a batch ------------------------------------------------------------------------ */
@@ -60,7 +61,8 @@ static void share(struct train_state *state, const uint32_t *examples, size_t co
 }
 
 /* Longest first, then in the order of the stream: an insertion that keeps equal ones in place. */
-static void insert_by_length(const struct train_data *data, uint32_t *list, size_t count, uint32_t example)
+static void insert_by_length(const struct train_data *data, uint32_t *list, size_t count,
+                             uint32_t example)
 {
     size_t at = count;
     while (at > 0 && data->examples[list[at - 1]].tokens < data->examples[example].tokens) {
@@ -113,13 +115,13 @@ static size_t pass_fill(struct train_state *state, const uint32_t *examples, siz
     }
     MR_ASSERT(taken > 0);
     state->starts[taken] = tokens;
-    *batch = (struct train_batch){tokens, taken, state->ids, state->targets, state->positions,
-                                  state->starts};
+    *batch = (struct train_batch){tokens,           taken,        state->ids, state->targets,
+                                  state->positions, state->starts};
     return taken;
 }
 
-static int examples_run(struct train_state *state, const uint32_t *examples, size_t count, float scale,
-                        double *loss)
+static int examples_run(struct train_state *state, const uint32_t *examples, size_t count,
+                        float scale, double *loss)
 {
     struct train_batch batch;
     int error = 0;
@@ -128,8 +130,9 @@ static int examples_run(struct train_state *state, const uint32_t *examples, siz
         error = train_pass_run(state->pass, &batch, scale, loss);
     }
     if (error != 0) {
-        (void)train_problem_set(state->problem, error, "out of memory in a step; lower "
-                                                       "sequence_tokens");
+        (void)train_problem_set(state->problem, error,
+                                "out of memory in a step; lower "
+                                "sequence_tokens");
     }
     return error;
 }
@@ -140,7 +143,8 @@ int train_held_out(struct train_state *state, double *ret)
     size_t held = MR_MIN(data->held_count, (size_t)HELD_OUT_MAX);
     double sums[2] = {0, 0}; /* loss, targets */
     int error = 0;
-    for (size_t i = (size_t)state->run->rank; error == 0 && i < held; i += (size_t)state->run->ranks) {
+    for (size_t i = (size_t)state->run->rank; error == 0 && i < held;
+         i += (size_t)state->run->ranks) {
         uint32_t example = (uint32_t)(data->count + i);
         error = examples_run(state, &example, 1, 0, &sums[0]);
         sums[1] += data->examples[example].targets;
@@ -157,7 +161,8 @@ int train_held_out(struct train_state *state, double *ret)
 /* What ranks tell each other after each step, beside the gradient. */
 enum { TELL_LOSS, TELL_FAILED, TELL_STOP, TELL_SAVE, TELL_COUNT };
 
-/* One rank sums and sends the sum: equal everywhere, whatever the library does with an all-reduce. */
+/* One rank sums and sends the sum: equal everywhere, whatever the library does with an all-reduce.
+ */
 static void join(struct train_state *state, double tell[TELL_COUNT])
 {
     struct train_lora *lora = &state->lora;
@@ -244,8 +249,8 @@ static void step_show(struct train_state *state)
     train_progress_write(state, true);
     if (state->run->quiet) return;
     double seconds = (double)(now - state->started_us) * 1e-6;
-    fprintf(stderr, "step %llu of %llu: loss %.4f, %.0f tokens/s\n", (unsigned long long)state->at.step,
-            (unsigned long long)state->steps, state->at.loss,
+    fprintf(stderr, "step %llu of %llu: loss %.4f, %.0f tokens/s\n",
+            (unsigned long long)state->at.step, (unsigned long long)state->steps, state->at.loss,
             (double)(state->at.tokens - state->started_tokens) / seconds);
 }
 
@@ -299,8 +304,8 @@ int train_steps_run(struct train_state *state)
         if (state->run->rank == 0) train_progress_write(state, true);
         return train_problem_set(state->problem, MR_ECANCELLED,
                                  "stopped at step %llu of %llu; the checkpoint is in %s",
-                                 (unsigned long long)state->at.step, (unsigned long long)state->steps,
-                                 state->run->job_dir);
+                                 (unsigned long long)state->at.step,
+                                 (unsigned long long)state->steps, state->run->job_dir);
     }
     return error;
 }
