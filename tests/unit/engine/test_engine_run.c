@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -321,6 +322,63 @@ static void two_hundred_leases_at_once_run_once_each(void **state)
     }
 }
 
+static uint64_t cpu_us(void)
+{
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000u +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static void daemon_sleeps_while_three_hundred_leases_run(void **state)
+{
+    enum { LEASES = 300 };
+    struct world *w = *state;
+    for (uint64_t id = 1; id <= LEASES; id++)
+        world_sh(w, id, "exec sleep 1000");
+    for (uint64_t id = 1; id <= LEASES; id++)
+        assert_non_null(world_wait(w, MR_ENGINE_STARTED, id, 0));
+    uint64_t before = cpu_us();
+    sleep(1);
+    assert_true(cpu_us() - before <
+                20000); /* polling a file of each 10 times a second takes more */
+    for (uint64_t id = 1; id <= LEASES; id++) {
+        w->engine->ops->stop(w->engine, (struct mr_lease_id){id}, 0);
+    }
+    for (uint64_t id = 1; id <= LEASES; id++)
+        assert_int_equal(world_end(w, id)->r.code, SIGKILL);
+}
+
+static void sandbox_is_a_worker_like_others(void **state)
+{
+    struct world *w = *state;
+    struct mr_engine_start order = world_order(1);
+    struct mr_str argv[] = {MR_STR("sandbox")};
+    if (access(TEST_PROGRAMS "/millrace-sandbox", X_OK) != 0) skip();
+    order.argv = argv;
+    order.argv_count = 1;
+    order.mem_mib = 256;
+    order.spec_json = MR_STR("{\"code\":\"print(6 * 7)\\nopen('o', 'w').write('x')\\nexit(3)\","
+                             "\"outputs\":[\"o\"]}");
+    w->engine->ops->start(w->engine, &order);
+    struct world_report *end = world_end(w, 1);
+    if (end->r.code == 125) skip(); /* the kernel has no isolation to give */
+    assert_int_equal(end->r.exit_kind, ENGINE_EXIT_CODE);
+    assert_int_equal(end->r.code, 3);
+    assert_string_equal(world_file(w, 1, "rank-0.stdout"), "42\n");
+    assert_non_null(strstr(world_file(w, 1, "result.json"), "\"files\":{\"o\":\"eA==\"}"));
+    /* Killed with its supervisor, also what runs inside. */
+    order.lease.v = order.workload.v = 2;
+    order.spec_json = MR_STR("{\"command\":[\"sh\",\"-c\",\"echo up; sleep 1000\"]}");
+    w->engine->ops->start(w->engine, &order);
+    assert_true(world_file_wait(w, 2, "rank-0.stdout"));
+    assert_int_equal(kill(world_supervisor(w, 2), SIGKILL), 0);
+    assert_int_equal(world_end(w, 2)->r.exit_kind, ENGINE_EXIT_LOST);
+    for (int i = 0; i < 500 && world_processes(w) > 0; i++)
+        usleep(10000);
+    assert_int_equal(world_processes(w), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +399,8 @@ int main(void)
         T(memory_past_the_limit_is_told_from_a_plain_kill),
         T(progress_and_readiness_are_reported),
         T(two_hundred_leases_at_once_run_once_each),
+        T(daemon_sleeps_while_three_hundred_leases_run),
+        T(sandbox_is_a_worker_like_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
