@@ -33,8 +33,9 @@
 #define MEMORY_LOOK_US_MAX 1000000u
 #define MEMORY_BYTES_PER_S                                                                         \
     1073741824u /* how fast a task may fill memory, to choose the next look */
-#define EXIT_TRIES    30
-#define RESERVE_BYTES 8192
+#define SANDBOX_KEEPER_MIB 32u
+#define EXIT_TRIES         30
+#define RESERVE_BYTES      8192
 
 /* --- the end -------------------------------------------------------------------------------- */
 
@@ -212,10 +213,18 @@ static void memory_over(struct engine_super *super, const struct engine_task *ta
                    "%s used more than its memory limit of %u MiB", name, super->order.s.mem_mib);
 }
 
+/* What a task may hold, 0: anything. The keeper of a sandbox comes on top of what is in it, so that
+ * the sandbox's own limit, which tells more, is met first. */
+static uint64_t memory_limit_mib(const struct mr_engine_start *s)
+{
+    bool sandbox = mr_str_equal(s->argv[0], MR_STR("sandbox"));
+    return s->mem_mib == 0 ? 0 : (uint64_t)s->mem_mib + (sandbox ? SANDBOX_KEEPER_MIB : 0);
+}
+
 /* Looks at each task's tree, then at all together, which counts what has left its task. */
 static void memory_look(struct engine_super *super)
 {
-    uint64_t limit = (uint64_t)super->order.s.mem_mib * 1024 * 1024, room = limit;
+    uint64_t limit = memory_limit_mib(&super->order.s) * 1024 * 1024, room = limit;
     struct engine_usage usage;
     for (uint32_t i = 0; i <= super->task_count && !super->decided; i++) {
         bool all = i == super->task_count;
@@ -365,7 +374,7 @@ static void run(struct engine_super *super)
         return;
     }
     engine_cgroups_make(&super->groups, super->paths.home, s->lease,
-                        (uint64_t)s->cpu_milli * s->tasks, (uint64_t)s->mem_mib * s->tasks);
+                        (uint64_t)s->cpu_milli * s->tasks, memory_limit_mib(s) * s->tasks);
     if (engine_tasks_start(super) != 0) {
         engine_cgroups_remove(&super->groups);
         return;

@@ -266,7 +266,9 @@ static int argv_mpi(struct launch *launch, struct engine_super *super)
         "--bind-to", "none",
         /* One machine, maybe without any network: no remote shell, shared memory, loopback. */
         "--mca", "plm", "isolated", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
-        "lo", "--mca", "pmix", "^s1,s2,cray", "/bin/sh", "-c", rank_script, "sh"};
+        "lo", "--mca", "pmix", "^s1,s2,cray",
+        /* Its session folder goes with the lease, also when it was killed. */
+        "--mca", "orte_tmpdir_base", super->paths.lease, "/bin/sh", "-c", rank_script, "sh"};
     _Static_assert(MR_COUNT_OF(head) <= MPI_ARGS, "room for mpirun's own arguments");
     for (size_t i = 0; i < MR_COUNT_OF(head); i++)
         argv[n++] = head[i];
@@ -533,5 +535,14 @@ void engine_mpi_end(const struct engine_super *super, struct engine_end *end)
         sscanf(code, "Exit code: %9d", &number) == 1) {
         engine_end_set(end, ENGINE_EXIT_CODE, number, "rank %u ended with exit code %d",
                        super->order.s.rank_first + rank, number);
+        return;
+    }
+    /* It does not always find the time to say which; its code tells of signals as a shell's does.
+     */
+    number = end->code - 128;
+    if (number > 0 && number < 65) {
+        const char *name = sigdescr_np(number);
+        engine_end_set(end, ENGINE_EXIT_SIGNAL, number, "a rank was killed by signal %d (%s)",
+                       number, name != NULL ? name : "unknown");
     }
 }

@@ -165,33 +165,41 @@ static int names_add(scmp_filter_ctx filter, uint32_t action, const char *const 
     return 0;
 }
 
+static struct scmp_arg_cmp equal(unsigned argument, scmp_datum_t value)
+{
+    return (struct scmp_arg_cmp){.arg = argument, .op = SCMP_CMP_EQ, .datum_a = value};
+}
+
+static struct scmp_arg_cmp masked(unsigned argument, scmp_datum_t mask, scmp_datum_t value)
+{
+    return (struct scmp_arg_cmp){
+        .arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value};
+}
+
 static int arguments_add(scmp_filter_ctx filter)
 {
     static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
-    int error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                                 SCMP_A0(SCMP_CMP_MASKED_EQ, NAMESPACE_FLAGS, 0));
+    int error =
+        seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, masked(0, NAMESPACE_FLAGS, 0));
     /* The flags of clone3 lie in memory, where a filter cannot look: it is absent (ENOSYS), and
      * libc takes clone. */
     for (size_t i = 0; error == 0 && i < MR_COUNT_OF(families); i++) {
         for (int type = SOCK_STREAM; error == 0 && type <= SOCK_DGRAM; type++) {
-            error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-                                     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
-                                     SCMP_A1(SCMP_CMP_MASKED_EQ,
-                                             ~(scmp_datum_t)(SOCK_CLOEXEC | SOCK_NONBLOCK),
-                                             (scmp_datum_t)type));
+            error = seccomp_rule_add(
+                filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, equal(0, (scmp_datum_t)families[i]),
+                masked(1, ~(scmp_datum_t)(SOCK_CLOEXEC | SOCK_NONBLOCK), (scmp_datum_t)type));
         }
     }
     if (error == 0) {
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+        error =
+            seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, equal(0, AF_UNIX));
     }
     for (size_t i = 0; error == 0 && i < MR_COUNT_OF(ioctls); i++) {
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                                 SCMP_A1(SCMP_CMP_EQ, ioctls[i]));
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, equal(1, ioctls[i]));
     }
     for (size_t i = 0; error == 0 && i < MR_COUNT_OF(prctls); i++) {
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)prctls[i]));
+                                 equal(0, (scmp_datum_t)prctls[i]));
     }
     return error;
 }

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define RESULT_BYTES_MAX ((size_t)512 * 1024 * 1024)
-#define OWN_BYTES        ((uint64_t)16 * 1024 * 1024) /* the keeper's, of the lease's memory */
 
 static const char help[] =
     "millrace-sandbox: runs one program in isolation\n"
@@ -81,14 +80,12 @@ static int file_put(const char *folder, const char *name, struct mr_str bytes)
     return rename(temporary, path) == 0 ? 0 : -errno;
 }
 
-/* The lease's own limit holds too, and the keeper needs a little of it. */
+/* The lease's own limit holds too; the engine adds what the keeper needs. */
 static void limits_fit(struct sandbox_spec *spec)
 {
     uint64_t mib;
     if (mr_str_to_u64(mr_str_from(getenv("MILLRACE_MEM_MIB")), &mib) != 0 || mib == 0) return;
-    uint64_t bytes = mib << 20;
-    uint64_t most = bytes > 2 * OWN_BYTES ? bytes - OWN_BYTES : bytes / 2;
-    spec->memory_bytes = MR_MIN(spec->memory_bytes, most);
+    spec->memory_bytes = MR_MIN(spec->memory_bytes, mib << 20);
 }
 
 static int run(const char *folder)

@@ -59,7 +59,7 @@ _Noreturn static void give_up(const struct sandbox_inside *inside, int code, con
     _exit(1);
 }
 
-static void limit(int which, uint64_t value)
+static void limit(__rlimit_resource_t which, uint64_t value)
 {
     struct rlimit rlimit = {.rlim_cur = value, .rlim_max = value};
     (void)setrlimit(which, &rlimit); /* lower is allowed always; it cannot be higher than ours */
