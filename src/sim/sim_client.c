@@ -241,6 +241,17 @@ static void contents_of(const struct mr_buf *body, struct mr_buf *ret)
     }
 }
 
+static uint32_t count_of(const struct mr_buf *body, const char *part)
+{
+    const char *at = (const char *)body->p, *end = at + body->n;
+    uint32_t count = 0;
+    while (at < end && (at = memmem(at, (size_t)(end - at), part, strlen(part))) != NULL) {
+        at += strlen(part);
+        count++;
+    }
+    return count;
+}
+
 static void took_chat(struct sim_client *client, int status, const struct mr_buf *body)
 {
     struct sim *sim = client->sim;
@@ -262,6 +273,11 @@ static void took_chat(struct sim_client *client, int status, const struct mr_buf
     } else if (number_after(body, "\"completion_tokens\":") != client->tokens) {
         sim_verdict(sim, MR_SIM_WRONG, "a chat of %u tokens says %llu", client->tokens,
                     (unsigned long long)number_after(body, "\"completion_tokens\":"));
+    }
+    /* A client that sees two ends counts the chat twice. */
+    uint32_t ends = count_of(body, "\"finish_reason\":\""), dones = count_of(body, "[DONE]");
+    if (ends != 1 || dones != (client->want == SIM_WANT_STREAM)) {
+        sim_verdict(sim, MR_SIM_WRONG, "a chat ended %u times, with %u [DONE]", ends, dones);
     }
     sim->report->chats++;
     mr_buf_done(&got);
