@@ -6,7 +6,7 @@
  *             (2) what we cannot train exactly as llama.cpp computes it is refused by name.
  * Fails:      with a line that names the file and what is wrong in it.
  * Ends:       nothing is kept on failure.
- * Tests:      tests/unit/train/test_train_data.c, tests/it/train
+ * Tests:      tests/unit/train/test_train_data.c, tests/unit/train/train_it.py
  */
 #include "train.h"
 

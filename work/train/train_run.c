@@ -8,7 +8,7 @@
  * Thread:     one for each rank.
  * Fails:      with one line on rank 0.
  * Ends:       train_run frees all of it.
- * Tests:      tests/it/test_train.py
+ * Tests:      tests/unit/train/train_it.py
  */
 #include "train_run.h"
 

@@ -8,7 +8,7 @@
  * Thread:     one for each rank.
  * Fails:      any rank's failure ends the step on all of them alike.
  * Ends:       train_steps_run.
- * Tests:      tests/it/test_train.py
+ * Tests:      tests/unit/train/train_it.py
  */
 #include "train_run.h"
 
