@@ -212,7 +212,7 @@ static void put_model(struct daemon *d)
     mr_buf_put_str(&d->body, MR_STR("{\"kind\":\"service\",\"tenant\":\"default\",\"name\":"));
     mr_json_put_string(&d->body, mr_str_from(d->model_name));
     mr_buf_printf(&d->body,
-                  ",\"replicas\":1,\"resources\":{\"cpus\":%u,\"memory\":\"1GiB\"},"
+                  ",\"replicas\":1,\"resources\":{\"cpus\":%u,\"memory\":\"2GiB\"},"
                   "\"infer\":{\"threads\":%u,\"served_name\":",
                   threads, threads);
     mr_json_put_string(&d->body, mr_str_from(d->model_name));

@@ -4,7 +4,8 @@
  * Two turns for each point. First every stream asks for one token: all prompt tokens over the time
  * until the last has it is prefill. Then the same prompts, which are in the cache now, ask for
  * BENCH_GENERATE tokens: all of them over that time is decode. The peer in `millrace bench infer` is
- * measured the same way, so neither the order of work nor a window of time favours one.
+ * measured the same way, so neither the order of work nor a window of time favours one. Time is
+ * given by the wall and by the CPU: on a machine with neighbours only the latter compares.
  *
  * Owns:       an engine for the length of a run.
  * Thread:     the process's only one.
@@ -14,14 +15,22 @@
 #include "infer_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
 
 #define BENCH_STREAMS_MAX 16u
 #define BENCH_GENERATE    48u
 #define SHARED_TOKENS     1000u
+#define COLD_STREAMS      4u
+#define COLD_SHARED       1200u
+#define LONG_TOKENS       6000u
+#define GAPS_MAX          4096u
 
 struct bench {
     struct infer_engine *engine;
     struct mr_usage usage; /* summed over the streams of this turn */
+    uint64_t last_us;      /* when stream 1 had its last token */
+    uint32_t gaps_us[GAPS_MAX], gap_count;
     uint32_t ended;
     uint64_t seed;
 };
@@ -30,13 +39,24 @@ struct point {
     uint32_t streams, prompt, shared;
 };
 
+struct spent { /* in one turn */
+    uint64_t wall_us, cpu_us;
+};
+
 static void sink_tokens(void *context, const struct infer_request *request, uint32_t count,
                         struct mr_str text)
 {
-    (void)context; /* the sums come with the ends */
-    (void)request;
+    struct bench *bench = context;
     (void)count;
     (void)text;
+    if (request->stream != 1) {
+        return;
+    }
+    uint64_t now_us = infer_now_us();
+    if (bench->last_us != 0 && bench->gap_count < GAPS_MAX) {
+        bench->gaps_us[bench->gap_count++] = (uint32_t)(now_us - bench->last_us);
+    }
+    bench->last_us = now_us;
 }
 
 static void sink_end(void *context, const struct infer_request *request,
@@ -96,56 +116,154 @@ static int stream_submit(struct bench *bench, const struct point *point, uint32_
     return error;
 }
 
-/* All streams of a point at once; answers how long it took until the last one ended. */
-static int turn_run(struct bench *bench, const struct point *point, uint32_t generate,
-                    uint64_t *ret_us)
+static uint64_t cpu_us(void)
 {
-    struct infer_engine *engine = bench->engine;
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts); /* cannot fail for this clock */
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+static void turn_begin(struct bench *bench)
+{
     bench->usage = (struct mr_usage){0};
     bench->ended = 0;
-    uint64_t start_us = infer_now_us();
-    for (uint32_t i = 0; i < point->streams; i++) {
-        int error = stream_submit(bench, point, i, generate);
-        if (error != 0) return error;
-    }
-    while (bench->ended < point->streams) {
+    bench->last_us = 0;
+    bench->gap_count = 0;
+}
+
+static void turn_finish(struct bench *bench, uint32_t streams)
+{
+    struct infer_engine *engine = bench->engine;
+    while (bench->ended < streams) {
         (void)infer_engine_step(engine);
     }
-    *ret_us = MR_MAX(infer_now_us() - start_us, 1u);
     for (size_t i = 0; i < MR_WIRE_UNSETTLED_MAX; i++) {
         struct infer_meter_slot *slot = &engine->meter.slots[i];
         if (slot->state == MR_METER_ENDED) {
             (void)infer_meter_settle(&engine->meter, slot->end.serial);
         }
     }
+}
+
+/* All streams of a point at once; answers what it took until the last one ended. */
+static int turn_run(struct bench *bench, const struct point *point, uint32_t generate,
+                    struct spent *ret)
+{
+    turn_begin(bench);
+    struct spent start = {infer_now_us(), cpu_us()};
+    for (uint32_t i = 0; i < point->streams; i++) {
+        int error = stream_submit(bench, point, i, generate);
+        if (error != 0) return error;
+    }
+    turn_finish(bench, point->streams);
+    ret->wall_us = MR_MAX(infer_now_us() - start.wall_us, 1u);
+    ret->cpu_us = MR_MAX(cpu_us() - start.cpu_us, 1u);
     return 0;
+}
+
+static double rate(uint32_t count, uint64_t us)
+{
+    return count * 1e6 / (double)us;
 }
 
 static int point_run(struct bench *bench, const struct point *point, struct mr_buf *out)
 {
-    uint64_t prefill_us = 1;
-    uint64_t decode_us = 1;
+    struct spent prefill = {0};
+    struct spent decode = {0};
     bench->seed += 1000;
-    int error = turn_run(bench, point, 1, &prefill_us);
+    int error = turn_run(bench, point, 1, &prefill);
     struct mr_usage first = bench->usage;
     if (error == 0) {
-        error = turn_run(bench, point, BENCH_GENERATE, &decode_us);
+        error = turn_run(bench, point, BENCH_GENERATE, &decode);
     }
     if (error != 0) return error;
-    double prefill = first.prompt_tokens * 1e6 / (double)prefill_us;
-    double decode = bench->usage.completion_tokens * 1e6 / (double)decode_us;
+    uint32_t decoded = bench->usage.completion_tokens;
+    uint32_t threads = bench->engine->config.threads;
     mr_buf_printf(out,
                   "{\"streams\":%u,\"prompt\":%u,\"shared\":%u,\"prompt_tokens\":%u,"
                   "\"cached_tokens\":%u,\"completion_tokens\":%u,\"prefill_tokens_per_s\":%.1f,"
-                  "\"decode_tokens_per_s\":%.1f}",
+                  "\"decode_tokens_per_s\":%.1f,\"prefill_tokens_per_cpu_s\":%.1f,"
+                  "\"decode_tokens_per_cpu_s\":%.1f}",
                   point->streams, point->prompt, point->shared, first.prompt_tokens,
-                  first.cached_tokens, bench->usage.completion_tokens, prefill, decode);
-    (void)fprintf(stderr, "%2u streams, %4u tokens, %4u shared: prefill %7.1f tokens/s, decode "
-                          "%6.1f tokens/s (%u prompt tokens, %u cached, then %u cached; %u "
-                          "decoded)\n",
-                  point->streams, point->prompt, point->shared, prefill, decode,
-                  first.prompt_tokens, first.cached_tokens, bench->usage.cached_tokens,
-                  bench->usage.completion_tokens);
+                  first.cached_tokens, decoded, rate(first.prompt_tokens, prefill.wall_us),
+                  rate(decoded, decode.wall_us),
+                  rate(first.prompt_tokens, prefill.cpu_us) * threads,
+                  rate(decoded, decode.cpu_us) * threads);
+    (void)fprintf(stderr,
+                  "%2u streams, %4u tokens, %4u shared: prefill %7.1f, decode %6.1f tokens/s; by "
+                  "CPU time %7.1f, %6.1f (%u prompt tokens, %u cached, then %u; %u decoded)\n",
+                  point->streams, point->prompt, point->shared,
+                  rate(first.prompt_tokens, prefill.wall_us), rate(decoded, decode.wall_us),
+                  rate(first.prompt_tokens, prefill.cpu_us) * threads,
+                  rate(decoded, decode.cpu_us) * threads, first.prompt_tokens,
+                  first.cached_tokens, bench->usage.cached_tokens, decoded);
+    return 0;
+}
+
+/* Four cold requests with one prefix at once: how often is it computed? */
+static int cold_run(struct bench *bench, struct mr_buf *out)
+{
+    struct point point = {COLD_STREAMS, COLD_SHARED + 64, COLD_SHARED};
+    struct spent spent = {0};
+    bench->seed += 1000;
+    int error = turn_run(bench, &point, 1, &spent);
+    if (error != 0) return error;
+    uint32_t computed = bench->usage.prompt_tokens - bench->usage.cached_tokens;
+    double times = (double)computed / ((double)bench->usage.prompt_tokens / COLD_STREAMS);
+    mr_buf_printf(out, "\"cold_prefix\":{\"streams\":%u,\"prompt_tokens\":%u,\"computed\":%u,"
+                       "\"prefills\":%.3f}", COLD_STREAMS, bench->usage.prompt_tokens, computed,
+                  times);
+    (void)fprintf(stderr, "%u cold streams with %u tokens in common: %.2f prefills\n", COLD_STREAMS,
+                  COLD_SHARED, times);
+    return 0;
+}
+
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A long prompt comes while one stream decodes: how long does that wait between two tokens? */
+static int gap_run(struct bench *bench, struct mr_buf *out)
+{
+    struct point small = {1, 128, 0};
+    struct point large = {1, LONG_TOKENS, 0};
+    bench->seed += 1000;
+    turn_begin(bench);
+    int error = stream_submit(bench, &small, 0, 512);
+    while (error == 0 && bench->gap_count < 4 && bench->ended == 0) {
+        (void)infer_engine_step(bench->engine);
+    }
+    bench->gap_count = 0;
+    error = error != 0 ? error : stream_submit(bench, &large, 1, 1);
+    if (error != 0) return error;
+    uint32_t until_large = 0;
+    while (bench->ended == 0) { /* whichever ends first */
+        (void)infer_engine_step(bench->engine);
+        until_large = bench->gap_count;
+    }
+    struct infer_request *left = infer_engine_find(bench->engine, 0, 1);
+    if (left != NULL) {
+        infer_engine_cancel(bench->engine, left);
+    }
+    left = infer_engine_find(bench->engine, 0, 2);
+    if (left != NULL) {
+        infer_engine_cancel(bench->engine, left);
+    }
+    turn_finish(bench, 2);
+    qsort(bench->gaps_us, until_large, sizeof(bench->gaps_us[0]), compare_u32);
+    uint32_t n = MR_MAX(until_large, 1u);
+    double p50 = bench->gaps_us[n / 2] * 1e-3;
+    double p99 = bench->gaps_us[MR_MIN(n * 99 / 100, n - 1)] * 1e-3;
+    double most = bench->gaps_us[n - 1] * 1e-3;
+    mr_buf_printf(out, "\"long_prompt\":{\"prompt\":%u,\"gaps\":%u,\"itl_ms\":%u,"
+                       "\"gap_ms_p50\":%.1f,\"gap_ms_p99\":%.1f,\"gap_ms_max\":%.1f}",
+                  LONG_TOKENS, until_large, bench->engine->config.itl_ms, p50, p99, most);
+    (void)fprintf(stderr, "a prompt of %u tokens beside a stream: %u tokens, %.0f ms between them "
+                          "(p50), %.0f (p99), %.0f at most\n", LONG_TOKENS, until_large, p50, p99,
+                  most);
     return 0;
 }
 
@@ -158,11 +276,15 @@ int infer_bench_run(const struct infer_config *config, const struct infer_choice
     struct infer_config own = *config;
     own.run_dir = NULL; /* nothing to be billed */
     own.slots = MR_MAX(own.slots, BENCH_STREAMS_MAX);
-    struct bench bench = {0};
-    struct infer_sink sink = {sink_tokens, sink_end, sink_can_take, &bench};
-    int error = infer_engine_new(&own, &sink, &bench.engine);
-    if (error != 0) return error;
-    struct infer_engine *engine = bench.engine;
+    struct bench *bench = mr_alloc_zero(sizeof(*bench));
+    if (bench == NULL) return MR_ENO_MEMORY;
+    struct infer_sink sink = {sink_tokens, sink_end, sink_can_take, bench};
+    int error = infer_engine_new(&own, &sink, &bench->engine);
+    if (error != 0) {
+        mr_free(bench);
+        return error;
+    }
+    struct infer_engine *engine = bench->engine;
     error = infer_engine_load(engine, choice, NULL, NULL);
     mr_cleanup(mr_buf_done) struct mr_buf out;
     mr_buf_init(&out, 1u << 20);
@@ -178,12 +300,22 @@ int infer_bench_run(const struct infer_config *config, const struct infer_choice
         if (i > 0) {
             mr_buf_put_char(&out, ',');
         }
-        error = point_run(&bench, &points[i], &out);
+        error = point_run(bench, &points[i], &out);
     }
-    mr_buf_put_str(&out, MR_STR("]}\n"));
+    mr_buf_put_char(&out, ']');
+    if (error == 0 && !config->quick) {
+        mr_buf_put_char(&out, ',');
+        error = cold_run(bench, &out);
+    }
+    if (error == 0 && !config->quick) {
+        mr_buf_put_char(&out, ',');
+        error = gap_run(bench, &out);
+    }
+    mr_buf_put_str(&out, MR_STR("}\n"));
     if (error == 0 && config->json) {
         (void)fwrite(out.p, 1, out.n, stdout);
     }
     infer_engine_free(engine);
+    mr_free(bench);
     return error;
 }

@@ -36,19 +36,34 @@ int infer_engine_new(const struct infer_config *config, const struct infer_sink 
     return 0;
 }
 
-/* Cells of one stream and of a family, from the memory that we allow ourselves. */
+/* Cells of one stream and of a family, from the memory that we were given or allow ourselves. */
 static void capacity_plan(struct infer_engine *engine)
 {
     const struct infer_model *model = &engine->model;
     uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t given = (uint64_t)engine->config.mem_mib << 20;
+    uint64_t ours = given != 0 ? MR_MIN(given, ram) : ram / 2;
+    engine->kv_bytes_max = ours / 8 * 5;
+    engine->host_bytes_max = ours / 8;
     uint64_t wanted = engine->config.context != 0 ? engine->config.context : model->context_train;
-    uint64_t most = MR_MAX(ram / 4 / model->kv_bytes_per_token, 512u);
+    uint64_t most = MR_MAX(ours / 4 / model->kv_bytes_per_token, 512u);
     uint64_t context = MR_MAX(MR_MIN(wanted, most), 256u);
     engine->context_tokens = (uint32_t)((context + 255) / 256 * 256);
-    uint64_t budget = MR_MIN(INFER_KV_BYTES_DEFAULT, ram / 8);
+    uint64_t budget = MR_MIN(INFER_KV_BYTES_DEFAULT, ours / 8 * 3);
     uint64_t cells = budget / model->kv_bytes_per_token / engine->config.slots / 256 * 256;
     engine->stream_cells =
         (uint32_t)MR_MIN(MR_MAX(cells, 256u), (uint64_t)engine->context_tokens);
+}
+
+/* Bytes of all caches that are open. */
+static uint64_t lanes_bytes(const struct infer_engine *engine)
+{
+    uint64_t cells = 0;
+    for (size_t i = 0; i < engine->lane_count; i++) {
+        const struct infer_lane *lane = &engine->lanes[i];
+        cells += (uint64_t)lane->cells * (lane->unified ? 1u : lane->ids);
+    }
+    return cells * engine->model.kv_bytes_per_token;
 }
 
 int infer_engine_load(struct infer_engine *engine, const struct infer_choice *choice,
@@ -158,7 +173,7 @@ void infer_engine_evict(struct infer_engine *engine, struct infer_request *reque
     struct infer_seq *seq = request->seq;
     MR_INVARIANT(2, request->running && seq->lane != NULL);
     /* Without host memory for it the tokens are computed again later: slower, nothing lost. */
-    if (seq->computed_count > 0 && engine->saved_bytes < INFER_HOST_BYTES_MAX &&
+    if (seq->computed_count > 0 && engine->saved_bytes < engine->host_bytes_max &&
         infer_lane_save(seq) == 0) {
         engine->saved_bytes += seq->saved_bytes;
     }
@@ -180,7 +195,10 @@ struct infer_lane *infer_engine_family(struct infer_engine *engine)
     }
     /* A family alone in its lane is fastest; a second lane costs another cache's memory. */
     bool open = best == NULL || (infer_lane_running(best) > 0 && engine->model.choice.streams);
+    uint64_t more = engine->context_tokens * engine->model.kv_bytes_per_token;
     if (!open || engine->lane_count == INFER_LANES_MAX) return best;
+    /* The first one always: a long prompt fits nowhere else. */
+    if (best != NULL && lanes_bytes(engine) + more > engine->kv_bytes_max) return best;
     struct infer_lane *lane = &engine->lanes[engine->lane_count];
     if (infer_lane_open(lane, &engine->model, &engine->config, true, engine->config.slots,
                         engine->context_tokens) != 0) {

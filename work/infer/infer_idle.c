@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QUIET_BEFORE_START_US  (3u * 1000000u)
+#define QUIET_BEFORE_START_US  (15u * 1000000u)
 #define QUIET_BEFORE_RESUME_US (500u * 1000u)
 #define ARGS_MAX               16u
 
@@ -30,7 +30,8 @@ extern char **environ;
 void infer_idle_init(struct infer_loop *loop)
 {
     const struct infer_config *config = &loop->engine->config;
-    bool wanted = !config->no_tune && config->cache_dir != NULL &&
+    bool room = config->mem_mib == 0 || config->mem_mib >= INFER_TUNE_MIB_MIN;
+    bool wanted = !config->no_tune && room && config->cache_dir != NULL &&
                   !loop->engine->model.choice.measured;
     loop->idle = (struct infer_idle){
         .state = wanted ? INFER_IDLE_WAITS : INFER_IDLE_OFF,

@@ -26,8 +26,9 @@
 #define INFER_ITL_MS_DEFAULT   200u  /* running streams are not held up longer than this */
 #define INFER_PREFIX_MIN       16u   /* a shorter common prefix is not worth a copy */
 #define INFER_FAMILY_MIN       256u  /* a longer one makes two streams a family */
-#define INFER_KV_BYTES_DEFAULT (768ull * 1024u * 1024u)
-#define INFER_HOST_BYTES_MAX   (512ull * 1024u * 1024u) /* KV of evicted sequences, in memory */
+#define INFER_KV_BYTES_DEFAULT (768ull * 1024u * 1024u) /* of the streams; less when told so */
+#define INFER_MEM_MIB_MAX      (16u * 1024u * 1024u)
+#define INFER_TUNE_MIB_MIN     1536u /* below it there is no room for measuring beside serving */
 #define INFER_SAMPLES          512u  /* recent latencies that percentiles are taken of */
 #define INFER_PATH_BYTES_MAX   1024u /* a file name in a spec, and its zero */
 #define INFER_CONTEXT_MAX      1048576u
@@ -176,6 +177,7 @@ struct infer_config {
     size_t adapter_count;
     uint64_t lease;
     uint32_t slots, context, threads, itl_ms, grace_ms;
+    uint32_t mem_mib;     /* that this worker may use; 0: nobody said */
     double quality_bound; /* greatest accepted rise of perplexity, as a fraction */
     bool no_convert, no_tune, verbose, tune, bench, json, quick;
 };
@@ -329,6 +331,7 @@ struct infer_engine {
     struct infer_lane lanes[INFER_LANES_MAX];
     size_t lane_count;
     uint32_t context_tokens, stream_cells;
+    uint64_t kv_bytes_max, host_bytes_max; /* all lanes together; cells of evicted sequences */
     struct infer_request requests[MR_WIRE_UNSETTLED_MAX];
     struct infer_seq seqs[INFER_SEQS_MAX];
     struct infer_meter meter;

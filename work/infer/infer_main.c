@@ -168,6 +168,11 @@ static int environment_read(struct infer_config *config)
     config->socket = getenv("MILLRACE_SOCKET");
     config->cache_dir = getenv("MILLRACE_CACHE_DIR");
     const char *lease = getenv("MILLRACE_LEASE");
+    const char *mem = getenv("MILLRACE_MEM_MIB");
+    uint64_t mem_mib = 0;
+    if (mem != NULL && mr_str_to_u64(mr_str_from(mem), &mem_mib) == 0) {
+        config->mem_mib = (uint32_t)MR_MIN(mem_mib, (uint64_t)INFER_MEM_MIB_MAX);
+    }
     if (lease != NULL && mr_str_to_u64(mr_str_from(lease), &config->lease) != 0) {
         (void)fprintf(stderr, "millrace-infer: MILLRACE_LEASE must be a number, not '%s'\n", lease);
         return MR_EINVALID;

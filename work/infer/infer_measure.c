@@ -14,11 +14,11 @@
 
 #include <llama.h>
 
-#define CONTEXT_TOKENS 512u /* that the timed tokens stand behind */
-#define PREFILL_TOKENS 384u /* that are timed, after a warm-up of the rest */
+#define CONTEXT_TOKENS 384u /* that the timed tokens stand behind */
+#define PREFILL_TOKENS 256u /* that are timed, after a warm-up of the rest */
 #define LOSS_ROWS      128u
 #define STREAMS_MAX    16u
-#define RUNS           4
+#define RUNS           3
 
 uint32_t infer_measure_tokens(const struct llama_model *model, int32_t *ret_tokens)
 {
@@ -151,7 +151,7 @@ int infer_measure_speed(struct llama_model *model, const struct infer_choice *ch
     if (count < 2) return MR_EINTERNAL;
     uint32_t streams = MR_MIN(slots, STREAMS_MAX);
     struct llama_context *ctx =
-        context_open(model, choice, threads, streams, CONTEXT_TOKENS + 256u, streams);
+        context_open(model, choice, threads, streams, CONTEXT_TOKENS + 128u, streams);
     if (ctx == NULL) return MR_ENO_MEMORY;
     struct llama_batch batch = llama_batch_init((int32_t)INFER_BATCH_TOKENS, 0, 1);
     struct infer_speed speed = {0};
