@@ -403,7 +403,12 @@ int infer_tune_run(const struct infer_config *config)
         return MR_EIO;
     }
     int error = 0;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    struct infer_choice known;
+    if (choice_load(config, &known)) {
+        (void)fprintf(stderr, "millrace-infer: already measured: %s; remove the .tune.json in %s to "
+                              "measure anew\n", known.summary, config->cache_dir);
+        (void)unlink(lock);
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         (void)fprintf(stderr, "millrace-infer: another process measures this model already\n");
         error = MR_ESTATE;
     } else {
