@@ -54,6 +54,7 @@ struct bench {
     struct point points[POINTS_MAX];
     uint32_t point_count;
     uint32_t threads;
+    bool flash; /* our worker chose flash attention: the peer gets it, too */
     double cold_ours, cold_peer; /* prefills of one prefix */
     double gap_ms, gap_slo_ms;
 };
@@ -143,6 +144,7 @@ static void ours_take(struct bench *b, yyjson_val *root)
 {
     const char *weights = yyjson_get_str(yyjson_obj_get(root, "weights"));
     (void)snprintf(b->weights, sizeof b->weights, "%s", weights != NULL ? weights : "");
+    b->flash = yyjson_get_bool(yyjson_obj_get(root, "flash_attention"));
     size_t i = 0, count = 0;
     yyjson_val *item = NULL;
     yyjson_arr_foreach(yyjson_obj_get(root, "points"), i, count, item) {
@@ -531,9 +533,13 @@ static int bench_all(struct bench *b)
     if (error != 0) return error;
     if (b->server != NULL) {
         const char *weights = b->weights[0] != '\0' ? b->weights : b->model;
-        peer_run(b, weights, "-np 16 -c 20480 -fa off -no-kvu", BEST_APART);
+        const char *apart = b->flash ? "-np 16 -c 20480 -fa on -no-kvu"
+                                     : "-np 16 -c 20480 -fa off -no-kvu";
+        const char *together = b->flash ? "-np 16 -c 20480 -fa on -kvu"
+                                        : "-np 16 -c 20480 -fa off -kvu";
+        peer_run(b, weights, apart, BEST_APART);
         peer_run(b, b->model, "-np 1 -c 2048 -fa off", SHIPPED_ONE);
-        peer_run(b, weights, "-np 16 -c 20480 -fa off -kvu", BEST_SHARED);
+        peer_run(b, weights, together, BEST_SHARED);
         peer_run(b, b->model, "", DEFAULTS);
     }
     bars_add(b);

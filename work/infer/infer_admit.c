@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-#define WAIT_GAIN_MIN   64u   /* tokens that another prefill must save us before we wait for it */
+#define WAIT_GAIN_MIN   16u   /* tokens that another prefill must save us before we wait for it */
 #define GROWTH_EXPECTED 256u  /* tokens that an answer without a limit is expected to have */
 #define COPY_BYTES_US   3000u /* bytes that memory copies in a microsecond, on the safe side */
 

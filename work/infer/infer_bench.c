@@ -294,7 +294,8 @@ int infer_bench_run(const struct infer_config *config, const struct infer_choice
     mr_json_put_string(&out, mr_str_from(choice->file));
     mr_buf_put_str(&out, MR_STR(",\"engine\":"));
     mr_json_put_string(&out, mr_str_from(choice->summary));
-    mr_buf_put_str(&out, MR_STR(",\"points\":["));
+    mr_buf_printf(&out, ",\"flash_attention\":%s,\"points\":[",
+                  choice->flash_attention ? "true" : "false");
     size_t count = config->quick ? 3 : MR_COUNT_OF(points);
     for (size_t i = 0; i < count && error == 0; i++) {
         if (i > 0) {

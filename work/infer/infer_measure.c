@@ -18,7 +18,8 @@
 #define PREFILL_TOKENS 256u /* that are timed, after a warm-up of the rest */
 #define LOSS_ROWS      128u
 #define STREAMS_MAX    16u
-#define RUNS           3
+#define ROWS_TIMED     24u /* each width is timed until so many rows were decoded, */
+#define RUNS_MIN       3u  /* and so often at least */
 
 uint32_t infer_measure_tokens(const struct llama_model *model, int32_t *ret_tokens)
 {
@@ -100,12 +101,13 @@ static int streams_fill(struct llama_context *ctx, uint32_t streams)
     return error;
 }
 
-/* Tokens a second when the first `streams` streams decode one each; best of RUNS. 0: failed. */
+/* Tokens a second when the first `streams` streams decode one each; best of some. 0: failed. */
 static double decode_time(struct llama_context *ctx, struct llama_batch *batch, int32_t token,
                           uint32_t streams)
 {
     uint64_t best_us = UINT64_MAX;
-    for (int run = 0; run < RUNS; run++) {
+    uint32_t runs = MR_MAX(ROWS_TIMED / MR_MAX(streams, 2u), RUNS_MIN);
+    for (uint32_t run = 0; run < runs; run++) {
         batch->n_tokens = 0;
         for (uint32_t id = 0; id < streams; id++) {
             row_put(batch, token, CONTEXT_TOKENS, id, true);

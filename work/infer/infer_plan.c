@@ -10,7 +10,9 @@
  */
 #include "infer_int.h"
 
-#define PACE_WEIGHT 0.3 /* of the newest measurement */
+#define PACE_WEIGHT  0.3      /* of the newest measurement */
+#define ROUND_US_MAX 400000.0 /* of prefill alone: so long may a cancel or a newcomer wait */
+#define CHUNK_FIRST  128u     /* before anything was measured */
 
 static void mean_update(double *mean, double value)
 {
@@ -32,14 +34,11 @@ void infer_pace_prefill(struct infer_pace *pace, uint64_t us, uint32_t tokens)
 
 uint32_t infer_plan_chunk(const struct infer_pace *pace, uint32_t running, uint64_t slo_us)
 {
-    if (running == 0) {
-        return INFER_BATCH_TOKENS;
-    }
     if (pace->prefill_token_us <= 0.0) {
-        return 4 * INFER_CHUNK_MIN;
+        return running == 0 ? CHUNK_FIRST : 4 * INFER_CHUNK_MIN;
     }
     /* A fifth is kept for what other work on this machine does to us. */
-    double left_us = 0.8 * (double)slo_us - pace->decode_us;
+    double left_us = running == 0 ? ROUND_US_MAX : 0.8 * (double)slo_us - pace->decode_us;
     double tokens = left_us / pace->prefill_token_us;
     if (tokens <= (double)INFER_CHUNK_MIN) return INFER_CHUNK_MIN;
     if (tokens >= (double)INFER_BATCH_TOKENS) return INFER_BATCH_TOKENS;

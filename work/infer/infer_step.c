@@ -15,6 +15,7 @@
 
 #define PIECE_BYTES_MAX 512u
 #define BRIDGE_MAX      2 /* rows for idle ids that are cheaper than a second micro-batch */
+#define LONG_ROUNDS     3u /* a prompt that needs more rounds shares them */
 #define BATCH_ROWS      (INFER_BATCH_TOKENS + INFER_SLOTS_MAX)
 
 int infer_step_init(struct infer_engine *engine)
@@ -314,6 +315,32 @@ static uint32_t prefill_take(struct infer_engine *engine, struct infer_seq *seq,
     return MR_MIN(take, room);
 }
 
+/* The prompts to go on with, and how much of each, in `take`. The first in order has the whole chunk,
+ * unless it is so long that others would wait for many rounds: then it leaves half to the shortest. */
+static size_t prefill_takes(struct infer_engine *engine, struct infer_lane *lane,
+                            struct infer_seq **list, uint32_t *chunk_left)
+{
+    size_t count = prefill_list(lane, list);
+    if (count > 1 && missing(list[0]) >= LONG_ROUNDS * *chunk_left) {
+        size_t shortest = 1;
+        for (size_t i = 2; i < count; i++) {
+            shortest = missing(list[i]) < missing(list[shortest]) ? i : shortest;
+        }
+        struct infer_seq *seq = list[shortest];
+        memmove(&list[1], &list[0], shortest * sizeof(list[0]));
+        list[0] = seq;
+        seq->take = prefill_take(engine, seq, *chunk_left / 2);
+        *chunk_left -= seq->take;
+    }
+    for (size_t i = 0; i < count && *chunk_left > 0; i++) {
+        if (list[i]->take == 0) {
+            list[i]->take = prefill_take(engine, list[i], *chunk_left);
+            *chunk_left -= list[i]->take;
+        }
+    }
+    return count;
+}
+
 static bool streams_step(struct infer_engine *engine, struct infer_lane *lane, uint32_t *chunk_left)
 {
     uint64_t start = infer_now_us();
@@ -323,18 +350,21 @@ static bool streams_step(struct infer_engine *engine, struct infer_lane *lane, u
         engine->decode_us += infer_now_us() - start;
     }
     struct infer_seq *list[INFER_SLOTS_MAX + 1];
-    size_t count = prefill_list(lane, list);
+    uint32_t takes[INFER_SLOTS_MAX + 1];
+    size_t count = prefill_takes(engine, lane, list, chunk_left);
     bool progress = rows > 0;
-    for (size_t i = 0; i < count && *chunk_left > 0; i++) {
-        uint32_t take = prefill_take(engine, list[i], *chunk_left);
-        if (take == 0) {
-            continue;
+    for (size_t i = 0; i < count; i++) { /* one at a time: streams of unlike lengths do not mix */
+        takes[i] = list[i]->take;
+        list[i]->take = 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (takes[i] == 0 || list[i]->lane != lane) {
+            continue; /* nothing now, or it gave way to another */
         }
         start = infer_now_us();
-        list[i]->take = take;
+        list[i]->take = takes[i];
         takes_decode(engine, lane, false);
-        infer_pace_prefill(&engine->pace, infer_now_us() - start, take);
-        *chunk_left -= take;
+        infer_pace_prefill(&engine->pace, infer_now_us() - start, takes[i]);
         progress = true;
     }
     return progress;
@@ -346,12 +376,9 @@ static bool family_step(struct infer_engine *engine, struct infer_lane *lane, ui
     uint32_t rows = decode_takes(engine, lane);
     uint32_t prefill = 0;
     struct infer_seq *list[INFER_SLOTS_MAX + 1];
-    size_t count = prefill_list(lane, list);
-    for (size_t i = 0; i < count && *chunk_left > 0; i++) {
-        uint32_t take = prefill_take(engine, list[i], *chunk_left);
-        list[i]->take = take;
-        prefill += take;
-        *chunk_left -= take;
+    size_t count = prefill_takes(engine, lane, list, chunk_left);
+    for (size_t i = 0; i < count; i++) {
+        prefill += list[i]->take;
     }
     if (rows + prefill == 0) return false;
     takes_decode(engine, lane, false);

@@ -29,6 +29,7 @@
 #define SAMPLES       64u
 #define PATH_BYTES    4096u
 #define FORMATS_COUNT 5u
+#define GAIN_MIN      1.03 /* below it the earlier one stays: two runs shall choose alike */
 
 struct format {
     const char *name;
@@ -251,7 +252,7 @@ static void format_try(struct tune *tune, const struct format *format)
                       format->name, rise * 100.0);
     }
     good = good && infer_choose_nowhere_slower(&tune->speed_shipped, &speed) &&
-           infer_choose_score(&speed) > infer_choose_score(&tune->speed_best);
+           infer_choose_score(&speed) > GAIN_MIN * infer_choose_score(&tune->speed_best);
     llama_model_free(model);
     mr_free(loss);
     struct stat info;
@@ -280,7 +281,7 @@ static void setting_try(struct tune *tune, struct llama_model *model, struct inf
     }
     say(config, what, &speed);
     if (infer_choose_nowhere_slower(&tune->speed_best, &speed) &&
-        infer_choose_score(&speed) > 1.01 * infer_choose_score(&tune->speed_best)) {
+        infer_choose_score(&speed) > GAIN_MIN * infer_choose_score(&tune->speed_best)) {
         char file[INFER_PATH_BYTES_MAX];
         memcpy(file, tune->best.file, sizeof(file));
         tune->best = choice;

@@ -112,7 +112,7 @@ void worker_start(struct worker *worker, const char *fields)
     (void)snprintf(path, sizeof(path), "%s/spec.json", worker->dir);
     (void)snprintf(spec, sizeof(spec),
                    "{\"model\":\"%s\",\"served_name\":\"little\",\"no_tune\":true%s}",
-                   worker->model, fields);
+                   worker->model, fields); /* of two equal fields the later one counts */
     write_file(path, spec);
     (void)snprintf(path, sizeof(path), "%s/ready", worker->dir);
     (void)unlink(path);

@@ -167,11 +167,17 @@ static void prefix_prefers_a_parked_one_between_equals(void **state)
 
 /* --- plan ----------------------------------------------------------------------------------- */
 
-static void chunk_is_whole_when_nobody_waits(void **state)
+static void chunk_alone_is_bounded_by_time(void **state)
 {
     (void)state;
-    struct infer_pace pace = {.decode_us = 1e9, .prefill_token_us = 1e9};
+    struct infer_pace pace = {.decode_us = 1e9};
+    assert_int_equal(infer_plan_chunk(&pace, 0, 1), 128); /* nothing was measured yet */
+    pace.prefill_token_us = 1.0;
     assert_int_equal(infer_plan_chunk(&pace, 0, 1), INFER_BATCH_TOKENS);
+    pace.prefill_token_us = 2000.0;
+    assert_int_equal(infer_plan_chunk(&pace, 0, 1), 200); /* 400 ms */
+    pace.prefill_token_us = 1e9;
+    assert_int_equal(infer_plan_chunk(&pace, 0, 1), INFER_CHUNK_MIN);
 }
 
 static void chunk_and_decode_fit_in_the_slo(void **state)
@@ -485,7 +491,7 @@ int main(void)
         cmocka_unit_test(prefix_leaves_the_last_token_to_be_computed),
         cmocka_unit_test(prefix_counts_only_what_is_computed),
         cmocka_unit_test(prefix_prefers_a_parked_one_between_equals),
-        cmocka_unit_test(chunk_is_whole_when_nobody_waits),
+        cmocka_unit_test(chunk_alone_is_bounded_by_time),
         cmocka_unit_test(chunk_and_decode_fit_in_the_slo),
         cmocka_unit_test(pace_ignores_chunks_too_small_to_tell),
         cmocka_unit_test(victim_is_lowest_priority_then_largest_then_latest),
