@@ -22,14 +22,16 @@
 #define WAL_PAGES      4000 /* checkpoint after 16 MB */
 #define JOURNAL_BYTES  67108864
 
-static const char schema[] =
+static const char schema[] = /* in one transaction: a home is made whole or not at all */
+    "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS records(seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL,"
     " bytes BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS snapshots(seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL,"
     " bytes BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS ledger(entry INTEGER PRIMARY KEY, bytes BLOB NOT NULL);"
-    "INSERT OR IGNORE INTO meta(name,value) VALUES('version',1),('epoch',0);";
+    "INSERT OR IGNORE INTO meta(name,value) VALUES('version',1),('epoch',0);"
+    "COMMIT;";
 
 static struct store *store_of(struct mr_store *store)
 {
@@ -288,7 +290,7 @@ static int take_lock(struct store *s, const char *folder, struct mr_buf *problem
     if (s->lock_fd < 0) {
         mr_buf_printf(problem, "cannot write to %s: %s; set MILLRACE_HOME to a folder that you may write to",
                       folder, strerror(errno));
-        return errno == ENOSPC ? MR_ENO_SPACE : MR_EIO;
+        return errno == ENOSPC || errno == EDQUOT ? MR_ENO_SPACE : MR_EIO;
     }
     int locked = flock(s->lock_fd, LOCK_EX | LOCK_NB);
     /* A killed holder's child lets go only when it runs its own program: a moment's patience. */
@@ -318,7 +320,6 @@ static int open_db(struct store *s, sqlite3 **ret)
     int result = sqlite3_open_v2(
         s->path, ret, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result == SQLITE_OK) result = sqlite3_busy_timeout(*ret, BUSY_MS);
-    if (result == SQLITE_OK) result = sqlite3_extended_result_codes(*ret, 0);
     if (result == SQLITE_OK) {
         char pragmas[256];
         (void)snprintf(pragmas, sizeof pragmas,
@@ -328,6 +329,7 @@ static int open_db(struct store *s, sqlite3 **ret)
         result = sqlite3_exec(*ret, pragmas, NULL, NULL, &why);
         sqlite3_free(why);
     }
+    if (result == SQLITE_OK && sqlite3_db_readonly(*ret, "main") != 0) result = SQLITE_READONLY;
     return result == SQLITE_OK ? 0 : store_error(*ret, result);
 }
 
@@ -345,6 +347,10 @@ static int check_version(struct store *s, struct mr_buf *problem)
 static int open_all(struct store *s, struct mr_buf *problem)
 {
     int error = open_db(s, &s->reader);
+    /* Of another version nothing is touched. */
+    if (error == 0 && number(s, "SELECT count(*) FROM sqlite_master WHERE name='meta'") > 0) {
+        error = check_version(s, problem);
+    }
     if (error == 0) {
         int result = sqlite3_exec(s->reader, schema, NULL, NULL, NULL);
         if (result != SQLITE_OK) error = store_error(s->reader, result);
@@ -391,8 +397,14 @@ int store_open(struct mr_str folder, struct mr_env *env, bool locked, struct mr_
     if (error == 0 && locked) error = take_lock(s, name, problem);
     if (error == 0) {
         int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would make it 0644 */
-        if (fd >= 0) (void)close(fd);
-        error = open_all(s, problem);
+        if (fd < 0) {
+            mr_buf_printf(problem, "cannot write %s: %s; set MILLRACE_HOME to a folder that you may write to",
+                          s->path, strerror(errno));
+            error = errno == ENOSPC || errno == EDQUOT ? MR_ENO_SPACE : MR_EIO;
+        } else {
+            (void)close(fd);
+            error = open_all(s, problem);
+        }
     }
     free(name);
     if (error == 0 && pthread_create(&s->thread, NULL, writer_main, s) != 0) {

@@ -8,6 +8,8 @@
  */
 #include "store/store_int.h"
 
+#include <errno.h>
+
 uint64_t store_checksum(uint64_t seq, struct mr_str bytes)
 {
     return mr_hash64(bytes.p, bytes.n, seq ^ 0x6d696c6c72616365u);
@@ -16,12 +18,12 @@ uint64_t store_checksum(uint64_t seq, struct mr_str bytes)
 int store_error(sqlite3 *db, int result)
 {
     int extended = db != NULL ? sqlite3_extended_errcode(db) : result;
+    int reason = db != NULL ? sqlite3_system_errno(db) : 0;
+    result &= 0xff;
     if (result == SQLITE_FULL) return MR_ENO_SPACE;
-    /* A WAL that cannot grow reports a failed write; the system's reason tells why. */
-    if ((result & 0xff) == SQLITE_IOERR && db != NULL &&
-        (sqlite3_system_errno(db) == 28 || sqlite3_system_errno(db) == 122)) {
-        return MR_ENO_SPACE; /* ENOSPC, EDQUOT */
-    }
+    /* A WAL that cannot grow reports a failed write; the system's reason tells why. A failed sync is
+     * never taken for it: nobody knows what such a disk holds. */
+    if (extended == SQLITE_IOERR_WRITE && (reason == ENOSPC || reason == EDQUOT)) return MR_ENO_SPACE;
     if ((extended & 0xff) == SQLITE_NOMEM) return MR_ENO_MEMORY;
     if (result == SQLITE_CORRUPT || result == SQLITE_NOTADB) return MR_ECORRUPT;
     return MR_EIO;
@@ -129,13 +131,15 @@ static int exec(struct store *s, const char *sql, uint64_t a, uint64_t b, const 
 static int drop_damaged(struct store *s)
 {
     sqlite3_stmt *all = NULL;
+    int result = SQLITE_DONE;
     int error = prepare(s->writer, "SELECT seq,checksum,bytes FROM snapshots", &all);
-    while (error == 0 && sqlite3_step(all) == SQLITE_ROW) {
+    while (error == 0 && (result = sqlite3_step(all)) == SQLITE_ROW) {
         uint64_t seq = (uint64_t)sqlite3_column_int64(all, 0);
         struct mr_str bytes = {sqlite3_column_blob(all, 2), (size_t)sqlite3_column_bytes(all, 2)};
         if (store_checksum(seq, bytes) == (uint64_t)sqlite3_column_int64(all, 1)) continue;
         error = exec(s, "DELETE FROM snapshots WHERE seq=?", seq, 0, NULL);
     }
+    if (error == 0 && result != SQLITE_DONE) error = store_error(s->writer, result);
     (void)sqlite3_finalize(all);
     return error;
 }
