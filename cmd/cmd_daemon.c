@@ -408,12 +408,12 @@ static int find_files(struct daemon *d)
 
 static void daemon_done(struct daemon *d)
 {
+    mr_store_sqlite_close(d->store); /* waits for its thread, which reads what ctl owns */
     mr_ctl_free(d->ctl);
     for (uint32_t i = 0; i < d->gate_count; i++) {
         if (d->gates[i] != NULL) mr_gate_free(d->gates[i]);
     }
     mr_engine_local_close(d->engine);
-    mr_store_sqlite_close(d->store);
     mr_loop_free(d->loop);
     mr_buf_done(&d->body);
     free(d->model_path);

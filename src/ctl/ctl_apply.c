@@ -195,12 +195,57 @@ static void spec_keep(struct mr_ctl *ctl, const struct mr_effect_answer *answer)
     if (spec.served_name != NULL) ctl->routes_dirty = true;
 }
 
-static int apply_key(struct mr_ctl *ctl, const struct ctl_record *record)
+/* A limit that was reached between the call and the disk; the same in a replay. */
+static void answer_limit(struct mr_ctl *ctl, const char *text)
+{
+    struct ctl_group_call *group = ctl->applying != NULL ? ctl->applying->answer : NULL;
+    if (group == NULL) return;
+    mr_buf_reset(&group->call->out);
+    group->call->error = MR_ELIMIT;
+    ctl_problem(group->call, "%s", text);
+}
+
+static void apply_key(struct mr_ctl *ctl, const struct ctl_record *record)
 {
     ctl->routes_dirty = true;
-    if (!record->revoked) return ctl_key_put(&ctl->book, &record->key);
-    (void)ctl_key_drop(&ctl->book, record->key.sha256); /* revoking twice is fine */
-    return 0;
+    if (record->revoked) {
+        (void)ctl_key_drop(&ctl->book, record->key.sha256); /* revoking twice is fine */
+        return;
+    }
+    int error = ctl_key_put(&ctl->book, &record->key);
+    MR_ASSERT(error == 0 || error == MR_ELIMIT); /* the state would differ from the journal's */
+    if (error == MR_ELIMIT) answer_limit(ctl, "no more keys fit; revoke some");
+}
+
+static bool apply_tenant(struct mr_ctl *ctl, struct ctl_record *record)
+{
+    struct ctl_group_call *group = ctl->applying != NULL ? ctl->applying->answer : NULL;
+    uint32_t id = ctl_tenant_find(&ctl->book, record->name);
+    if (id == 0 && ctl->book.tenant_count < mr_core_limits_of(ctl->core)->tenants) {
+        id = ctl_tenant_make(&ctl->book, record->name);
+    }
+    if (id == 0) {
+        answer_limit(ctl, "no more tenants fit");
+        return false;
+    }
+    record->event.u.tenant.id.v = id;
+    if (group != NULL) {
+        mr_buf_printf(&group->call->out, "{\"id\":%u,\"name\":", id);
+        mr_json_put_string(&group->call->out, mr_str_from(ctl_tenant_name(&ctl->book, id)));
+        mr_buf_put_char(&group->call->out, '}');
+    }
+    return true;
+}
+
+static bool apply_node(struct mr_ctl *ctl, struct ctl_record *record)
+{
+    uint8_t type = record->name.n > 0 ? ctl_accel_make(&ctl->book, record->name) : 0;
+    if (type == 0 && record->name.n > 0) {
+        answer_limit(ctl, "no more accelerator types fit");
+        return false;
+    }
+    record->event.u.node.accel_type = type;
+    return true;
 }
 
 /* A replica that starts, answers or ends changes what gates see, though not the service's state. */
@@ -229,18 +274,16 @@ static void step(struct mr_ctl *ctl, const struct mr_event *event)
 static int apply_one(struct mr_ctl *ctl, struct ctl_record *record)
 {
     switch (record->kind) {
-    case CTL_RECORD_TENANT: {
-        uint32_t id = ctl_tenant_make(&ctl->book, record->name);
-        if (id == 0) return 0; /* no more fit: the caller finds none under the name */
-        record->event.u.tenant.id.v = id;
+    case CTL_RECORD_TENANT:
+        if (!apply_tenant(ctl, record)) return 0;
         break;
-    }
     case CTL_RECORD_NODE:
-        record->event.u.node.accel_type =
-            record->name.n > 0 ? ctl_accel_make(&ctl->book, record->name) : 0;
+        if (!apply_node(ctl, record)) return 0;
         break;
-    case CTL_RECORD_KEY: return apply_key(ctl, record);
-    case CTL_RECORD_HASH: return record->hash == mr_core_hash(ctl->core) ? 0 : MR_ECORRUPT;
+    case CTL_RECORD_KEY: apply_key(ctl, record); return 0;
+    case CTL_RECORD_HASH:
+        ctl->hash_differs = record->hash != mr_core_hash(ctl->core);
+        return ctl->hash_differs ? MR_ECORRUPT : 0;
     default: break;
     }
     step(ctl, &record->event);

@@ -109,12 +109,21 @@ static bool name_is_served(const struct mr_ctl *ctl, const char *name)
     return false;
 }
 
-static void key_of(struct mr_str key, uint32_t index, struct mr_event_submit *event)
+/* 128 bits of a digest over tenant, place in the batch and key: keys of two tenants never meet. */
+static void key_of(const struct mr_ctl_call *call, uint32_t index, struct mr_event_submit *event)
 {
-    if (key.n == 0) return;
-    event->key_high = mr_hash64(key.p, key.n, 0x6d696c6cu + index);
-    event->key_low = mr_hash64(key.p, key.n, 0x72616365u + index);
-    if (event->key_high == 0 && event->key_low == 0) event->key_low = 1;
+    struct mr_buf text;
+    uint8_t digest[32];
+    if (call->key.n == 0) return;
+    mr_buf_init(&text, SIZE_MAX);
+    mr_buf_put_u32(&text, event->tenant.v);
+    mr_buf_put_u32(&text, index);
+    mr_buf_put_str(&text, call->key);
+    mr_sha256(text.p, text.n, digest);
+    struct mr_reader reader = mr_reader_from((struct mr_str){(const char *)digest, sizeof digest});
+    event->key_high = mr_read_u64(&reader);
+    event->key_low = mr_read_u64(&reader) | 1; /* both 0 would be none */
+    mr_buf_done(&text);
 }
 
 /* Reads one document into a record; `document` must outlive the push. */
@@ -169,7 +178,7 @@ static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     struct mr_str param = {0};
     mr_buf_init(&problem, 4096);
     int error = submit_read(ctl, call, document, &submit, &problem, &param);
-    if (error == 0) key_of(call->key, 0, &submit.event);
+    if (error == 0) key_of(call, 0, &submit.event);
     if (error != 0) {
         (void)field_problem(ctl, call, &problem, param.n);
     } else if (submit.served_name[0] != 0 && call->key.n == 0 && name_is_served(ctl, submit.served_name)) {
@@ -224,7 +233,7 @@ static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_va
         mr_buf_reset(&problem);
         int error = submit_read(ctl, call, document, &submit, &problem, &param);
         if (error == 0) {
-            key_of(call->key, (uint32_t)index + 1, &submit.event);
+            key_of(call, (uint32_t)index + 1, &submit.event);
             group->left++;
             error = submit_push(ctl, group, document, &submit);
             if (error != 0) group->left--;
@@ -265,6 +274,9 @@ static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
     if (doc == NULL) {
         ctl_problem(call, "the document is no JSON: %s at byte %zu", why.msg, why.pos);
         ctl_answer(ctl, call, MR_ESYNTAX);
+    } else if (yyjson_is_arr(list) && yyjson_obj_size(root) > 1) {
+        ctl_problem(call, "workloads: nothing else may stand beside it");
+        ctl_answer(ctl, call, MR_EINVALID);
     } else if (yyjson_is_arr(list)) {
         submit_batch(ctl, call, list);
     } else {
@@ -399,8 +411,8 @@ static int read_node(struct mr_ctl *ctl, const struct ctl_fields *f, struct mr_e
         error = ctl_field_wrong(f, "accelerator", "accelerator and accel_count go together");
     }
     if (error == 0 && count > 0 && ctl_accel_find(&ctl->book, *accelerator) == 0 &&
-        ctl->book.accel_count + 2 >= MR_ACCEL_TYPES_MAX) {
-        error = ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 2);
+        ctl->book.accel_count + 1 >= MR_ACCEL_TYPES_MAX) {
+        error = ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 1);
     }
     *node = (struct mr_event_node){.id = {(uint32_t)id},
                                    .cpu_milli = (uint32_t)cpu,
@@ -438,7 +450,7 @@ static int read_quota(const struct ctl_fields *top, struct mr_event_tenant *t)
 {
     static const char *const names[] = {"cpus", "memory", "accelerators", "running"};
     yyjson_val *map = yyjson_obj_get(top->map, "quota");
-    uint64_t running = UINT32_MAX;
+    uint64_t running = t->running_max;
     if (map == NULL) return 0;
     struct ctl_fields f = *top;
     f.map = map;
@@ -459,6 +471,7 @@ static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ct
     struct mr_event_tenant *t = &record->event.u.tenant;
     struct mr_str parent = {0};
     uint64_t weight = 1;
+    struct mr_tenant_info known;
     *t = (struct mr_event_tenant){.quota_cpu_milli = UINT64_MAX,
                                   .quota_mem_mib = UINT64_MAX,
                                   .quota_accel_milli = UINT64_MAX,
@@ -466,6 +479,12 @@ static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ct
     int error = ctl_fields_known(f, names, MR_COUNT_OF(names));
     if (error == 0) error = ctl_field_text(f, "name", CTL_TENANT_NAME_MAX, &record->name);
     if (error == 0) error = ctl_field_text(f, "parent", CTL_TENANT_NAME_MAX, &parent);
+    /* What is not given stays as it is. */
+    uint32_t id = ctl_tenant_find(&ctl->book, record->name);
+    if (id != 0 && mr_core_tenant(ctl->core, (struct mr_tenant_id){id}, &known) == 0) {
+        *t = known.tenant;
+        weight = known.tenant.weight;
+    }
     if (error == 0) error = ctl_field_u64(f, "weight", 1, 1000, &weight);
     if (error == 0) error = read_quota(f, t);
     if (error == 0 && record->name.n == 0) error = ctl_field_wrong(f, "name", "is missing");
@@ -474,7 +493,7 @@ static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ct
         if (t->parent.v == 0) error = ctl_field_wrong(f, "parent", "no tenant '%.*s'", MR_STR_ARG(parent));
     }
     uint32_t most = MR_MIN(ctl->config.limits.tenants, (uint32_t)MR_COUNT_OF(ctl->book.tenants) - 1);
-    if (error == 0 && ctl_tenant_find(&ctl->book, record->name) == 0 && ctl->book.tenant_count + 8 >= most) {
+    if (error == 0 && id == 0 && ctl->book.tenant_count >= most) {
         error = ctl_field_wrong(f, "name", "no more tenants fit");
     }
     t->id.v = 1; /* found or given when it is applied */
@@ -495,10 +514,7 @@ static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
     if (read_tenant(ctl, &f, &record) != 0) {
         (void)field_problem(ctl, call, &problem, param.n);
     } else {
-        mr_buf_put_str(&call->out, MR_STR("{\"name\":"));
-        mr_json_put_string(&call->out, record.name);
-        mr_buf_put_char(&call->out, '}');
-        change(ctl, call, &record);
+        change(ctl, call, &record); /* the answer has the id that it gets */
     }
     mr_buf_done(&problem);
     yyjson_doc_free(doc);
@@ -531,7 +547,7 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (!admin && role.n > 0 && !mr_str_equal(role, MR_STR("user"))) {
         refuse(ctl, call, MR_EINVALID, "role: wants user or admin");
-    } else if (ctl->book.key_count + 16 >= CTL_KEYS_MAX) {
+    } else if (ctl->book.key_count >= CTL_KEYS_MAX) {
         refuse(ctl, call, MR_ELIMIT, "no more keys fit; revoke some");
     } else {
         struct ctl_record record = {.kind = CTL_RECORD_KEY,
@@ -633,7 +649,11 @@ void ctl_load_flush(struct mr_ctl *ctl)
         load_sum(load, &running, &waiting);
         bool same = running == load->told_running && waiting == load->told_waiting;
         if (same && load->told_us != 0) continue;
-        if (mr_core_workload(ctl->core, (struct mr_workload_id){load->workload}, &info) != 0) continue;
+        if (mr_core_workload(ctl->core, (struct mr_workload_id){load->workload}, &info) != 0 ||
+            mr_state_final(info.state)) {
+            ctl->loads[i--] = ctl->loads[--ctl->load_count]; /* it has ended; i wraps to the next */
+            continue;
+        }
         load->told_running = running;
         load->told_waiting = waiting;
         load->told_us = now_us;
@@ -682,9 +702,7 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
     case MR_CTL_METER: op_meter(ctl, call); break;
     case MR_CTL_LOAD: op_load(ctl, call); break;
     case MR_CTL_SNAPSHOT:
-        mr_buf_printf(&call->out, "{\"seq\":%llu}", (unsigned long long)ctl->seq);
-        if (ctl->line_count == 0) ctl_snapshot_begin(ctl);
-        ctl_answer(ctl, call, 0);
+        ctl_snapshot_call(ctl, call);
         break;
     default: ctl_look(ctl, call);
     }

@@ -9,6 +9,11 @@
  */
 #include "ctl/ctl_int.h"
 
+static const char full_text[] =
+    "no space left on the disk: nothing was changed; free some space and try again";
+
+static void snapshot_answer(struct mr_ctl *ctl, int error, const char *text);
+
 void ctl_pending_free(struct ctl_pending *pending)
 {
     if (pending == NULL) return;
@@ -37,14 +42,57 @@ struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record
     return pending;
 }
 
+/* One of a call's records will not be written: the call ends when none of its records is left. */
+static void answer_drop(struct mr_ctl *ctl, struct ctl_pending *pending, int error, const char *text)
+{
+    struct ctl_group_call *answer = pending->answer;
+    if (answer == NULL) return;
+    if (answer->call->error == 0) {
+        answer->call->error = error;
+        ctl_problem(answer->call, "%s", text);
+    }
+    if (--answer->left > 0) return;
+    ctl_answer(ctl, answer->call, answer->call->error);
+    mr_free(answer);
+}
+
+/* Every call that waits is answered; what nobody waits for is said again by the engines. */
+static void answer_all(struct mr_ctl *ctl, const char *text)
+{
+    struct ctl_pending *lists[] = {ctl->flight, ctl->first};
+    ctl->flight = ctl->first = NULL;
+    ctl->last = &ctl->first;
+    ctl->pending_count = 0;
+    for (size_t i = 0; i < MR_COUNT_OF(lists); i++) {
+        while (lists[i] != NULL) {
+            struct ctl_pending *next = lists[i]->next;
+            answer_drop(ctl, lists[i], MR_EUNAVAILABLE, text);
+            ctl_pending_free(lists[i]);
+            lists[i] = next;
+        }
+    }
+    snapshot_answer(ctl, MR_EUNAVAILABLE, text);
+    ctl->snapshot_calls = ctl->snapshot_wanted;
+    ctl->snapshot_wanted = NULL;
+    snapshot_answer(ctl, MR_EUNAVAILABLE, text);
+}
+
+void ctl_die(struct mr_ctl *ctl, int error, struct mr_str text)
+{
+    if (ctl->dead) return;
+    ctl->dead = true;
+    answer_all(ctl, "the journal failed: whether this was taken is known after the next start");
+    if (ctl->config.fatal != NULL) ctl->config.fatal(ctl->config.fatal_arg, error, text);
+}
+
 void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t forget)
 {
     struct ctl_record record = {.kind = CTL_RECORD_EVENT, .event = *event};
     record.event.time_us = ctl->env->ops->now_us(ctl->env);
     struct ctl_pending *pending = ctl_push(ctl, &record, NULL);
     if (pending == NULL) {
-        ctl->config.fatal(ctl->config.fatal_arg, MR_ENO_MEMORY,
-                          MR_STR("an event cannot be kept; what is durable is safe, start again"));
+        ctl_die(ctl, MR_ENO_MEMORY,
+                MR_STR("an event cannot be kept; what is durable is safe, start again"));
         return;
     }
     pending->forget = forget;
@@ -135,6 +183,7 @@ static void pending_through(struct mr_ctl *ctl, struct ctl_pending *pending)
         ctl->engine->ops->forget(ctl->engine, (struct mr_lease_id){pending->forget});
     }
     if (pending->refused != 0) ctl_batch_problem(answer, &pending->problem, pending->refused);
+    if (answer != NULL && pending->refused == 0) answer->taken = true;
     if (answer != NULL && --answer->left == 0) {
         if (answer->batch) mr_buf_put_str(&answer->call->out, MR_STR("]}"));
         ctl_answer(ctl, answer->call, answer->call->error);
@@ -161,6 +210,32 @@ static void group_apply(struct mr_ctl *ctl)
     }
 }
 
+/* A document of a batch: its own place in the answer says so, those before it may be taken. */
+static void batch_full(struct mr_ctl *ctl, struct ctl_pending *pending)
+{
+    struct ctl_group_call *answer = pending->answer;
+    struct mr_buf text;
+    mr_buf_init(&text, 256);
+    mr_buf_put_str(&text, mr_str_from(full_text));
+    if (pending->refused != 0) {
+        ctl_batch_problem(answer, &pending->problem, pending->refused);
+    } else {
+        ctl_batch_problem(answer, &text, MR_ENO_SPACE);
+        answer->full = true;
+    }
+    mr_buf_done(&text);
+    if (--answer->left > 0) return;
+    if (answer->full && !answer->taken) { /* none was: the call as a whole is refused */
+        mr_buf_reset(&answer->call->out);
+        answer->call->error = MR_ENO_SPACE;
+        ctl_problem(answer->call, "%s", full_text);
+    } else {
+        mr_buf_put_str(&answer->call->out, MR_STR("]}"));
+    }
+    ctl_answer(ctl, answer->call, answer->call->error);
+    mr_free(answer);
+}
+
 /* Puts a group that was not written back in front; callers are told, reports wait for space. */
 static void group_refuse(struct mr_ctl *ctl)
 {
@@ -168,21 +243,16 @@ static void group_refuse(struct mr_ctl *ctl)
     ctl->flight = NULL;
     while (pending != NULL) {
         struct ctl_pending *next = pending->next;
-        struct ctl_group_call *answer = pending->answer;
         pending->next = NULL;
-        if (answer == NULL) {
+        if (pending->answer == NULL) {
             *last = pending;
             last = &pending->next;
             ctl->pending_count++;
         } else {
-            if (answer->call->error == 0) {
-                answer->call->error = MR_ENO_SPACE;
-                ctl_problem(answer->call, "no space left on the disk: nothing was changed; free some "
-                                          "space and try again");
-            }
-            if (--answer->left == 0) {
-                ctl_answer(ctl, answer->call, answer->call->error);
-                mr_free(answer);
+            if (pending->answer->batch) {
+                batch_full(ctl, pending);
+            } else {
+                answer_drop(ctl, pending, MR_ENO_SPACE, full_text);
             }
             ctl_pending_free(pending);
         }
@@ -213,10 +283,8 @@ static void commit_later(struct mr_ctl *ctl, uint64_t delay_us)
 
 static void stop_further(struct mr_ctl *ctl);
 
-static void append_done(void *arg, int error)
+static void append_failed(struct mr_ctl *ctl, int error)
 {
-    struct mr_ctl *ctl = arg;
-    MR_ASSERT(ctl->appending);
     ctl->appending = false;
     if (error == MR_ENO_SPACE) {
         ctl->full = true;
@@ -224,24 +292,36 @@ static void append_done(void *arg, int error)
         group_refuse(ctl);
         group_free(ctl);
         commit_later(ctl, CTL_RETRY_US);
-        stop_further(ctl);
-        return;
+    } else {
+        group_free(ctl);
+        ctl_die(ctl, error,
+                error == MR_EFENCED
+                    ? MR_STR("another daemon leads this home now; this one ends")
+                    : MR_STR("the journal cannot be written; what was acknowledged is safe, look at "
+                             "the disk and start again"));
     }
+    stop_further(ctl);
+}
+
+static void append_done(void *arg, int error)
+{
+    struct mr_ctl *ctl = arg;
+    MR_ASSERT(ctl->appending);
+#ifdef MR_PLANT_CTL_NO_FENCE
+    if (error == MR_EFENCED) error = 0; /* planted: a leader that was replaced goes on */
+#endif
     if (error != 0) {
-        ctl->dead = true;
-        ctl->config.fatal(ctl->config.fatal_arg, error,
-                          error == MR_EFENCED
-                              ? MR_STR("another daemon leads this home now; this one ends")
-                              : MR_STR("the journal cannot be written; what was acknowledged is safe, "
-                                       "look at the disk and start again"));
+        append_failed(ctl, error);
         return;
     }
     ctl->full = false;
     ctl->commits++;
     lines_drop(ctl, ctl->flight_line_count);
+    /* Still appending: what is pushed while the group is stepped waits for the next one. */
 #ifndef MR_PLANT_CTL_ANSWER_EARLY
     group_apply(ctl);
 #endif
+    ctl->appending = false;
     group_free(ctl);
     ctl_tick_plan(ctl);
     if (ctl->routes_dirty) ctl_routes_publish(ctl);
@@ -284,18 +364,42 @@ void ctl_commit(struct mr_ctl *ctl)
 
 /* --- snapshots ----------------------------------------------------------------------------------------------- */
 
+/* Those who asked for the snapshot that is through, or for one that cannot be. */
+static void snapshot_answer(struct mr_ctl *ctl, int error, const char *text)
+{
+    struct mr_ctl_call *call = ctl->snapshot_calls;
+    ctl->snapshot_calls = NULL;
+    while (call != NULL) {
+        struct mr_ctl_call *next = (struct mr_ctl_call *)(void *)call->post.next;
+        if (error == 0) {
+            mr_buf_printf(&call->out, "{\"seq\":%llu}", (unsigned long long)ctl->snapshot_seq);
+        } else {
+            ctl_problem(call, "%s", text);
+        }
+        ctl_answer(ctl, call, error);
+        call = next;
+    }
+}
+
 static void snapshot_done(void *arg, int error)
 {
     struct mr_ctl *ctl = arg;
     ctl->snapshotting = false;
     mr_buf_done(&ctl->snapshot);
     mr_buf_init(&ctl->snapshot, SIZE_MAX);
-    if (error == MR_EFENCED || error == MR_EIO) {
-        ctl->dead = true;
-        ctl->config.fatal(ctl->config.fatal_arg, error, MR_STR("a snapshot cannot be written"));
-        return;
+    if (error == 0) ctl->snapshots++;
+    snapshot_answer(ctl, error, error == MR_ENO_SPACE ? full_text : mr_error_text(error));
+    /* Without space or memory the journal goes on from the older one. */
+    if (error != 0 && error != MR_ENO_SPACE && error != MR_ENO_MEMORY) {
+        ctl_die(ctl, error, MR_STR("a snapshot cannot be written; what was acknowledged is safe, look "
+                                   "at the disk and start again"));
     }
-    stop_further(ctl); /* without space the journal goes on from the older one */
+    if (ctl->snapshot_wanted != NULL && !ctl->dead) {
+        ctl->snapshot_calls = ctl->snapshot_wanted;
+        ctl->snapshot_wanted = NULL;
+        ctl_snapshot_begin(ctl);
+    }
+    stop_further(ctl);
 }
 
 void ctl_snapshot_begin(struct mr_ctl *ctl)
@@ -303,11 +407,24 @@ void ctl_snapshot_begin(struct mr_ctl *ctl)
     if (ctl->snapshotting || ctl->dead) return;
     mr_buf_reset(&ctl->snapshot);
     ctl_state_save(ctl, &ctl->snapshot);
-    if (ctl->snapshot.failed) return; /* no memory: later again */
+    if (ctl->snapshot.failed) { /* later again */
+        snapshot_answer(ctl, MR_ENO_MEMORY, "no memory for a snapshot");
+        return;
+    }
     ctl->snapshotting = true;
     ctl->records_since_snapshot = 0;
+    ctl->snapshot_seq = ctl->seq;
     ctl->store->ops->snapshot_put(ctl->store, ctl->epoch, ctl->seq, mr_buf_str(&ctl->snapshot),
                                   snapshot_done, ctl);
+}
+
+/* A snapshot that is under way may be of an older state: its end begins another. */
+void ctl_snapshot_call(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct mr_ctl_call **list = ctl->snapshotting ? &ctl->snapshot_wanted : &ctl->snapshot_calls;
+    call->post.next = (struct mr_post *)(void *)*list;
+    *list = call;
+    ctl_snapshot_begin(ctl);
 }
 
 /* --- time ------------------------------------------------------------------------------------------------------- */
@@ -339,18 +456,22 @@ void ctl_tick_plan(struct mr_ctl *ctl)
 
 static void stop_further(struct mr_ctl *ctl)
 {
-    if (!ctl->stopping || ctl->appending || ctl->snapshotting || ctl->dead) return;
+    if (!ctl->stopping || ctl->ended || ctl->stop_timer != NULL) return;
+    if (ctl->appending || ctl->snapshotting) return;
     /* On a full disk what waits is said again by the engines after the next start. */
-    if ((ctl->first != NULL || ctl->line_count > 0) && !ctl->full) {
+    if ((ctl->first != NULL || ctl->line_count > 0) && !ctl->full && !ctl->dead) {
         ctl_commit(ctl);
-        if (ctl->appending || ctl->dead) return;
+        if (ctl->appending) return;
     }
-    if (!ctl->final_snapshot) {
+    if (!ctl->final_snapshot && !ctl->dead) {
         ctl->final_snapshot = true;
-        if (ctl->line_count == 0 && !ctl->full) ctl_snapshot_begin(ctl);
+        if (!ctl->full) ctl_snapshot_begin(ctl);
         if (ctl->snapshotting) return;
     }
-    ctl->dead = true;
+    ctl->ended = ctl->dead = true;
+    ctl->env->ops->timer_stop(ctl->env, ctl->commit_timer);
+    ctl->commit_timer = NULL;
+    answer_all(ctl, "Millrace is stopping");
     if (ctl->stopped != NULL) ctl->stopped(ctl->stopped_arg);
 }
 

@@ -58,22 +58,64 @@ int ctl_fields_known(const struct ctl_fields *f, const char *const *names, size_
     return 0;
 }
 
-static const char *type_name(yyjson_val *value)
+const char *ctl_type_name(yyjson_val *value)
 {
-    return yyjson_is_obj(value) ? "a map" : yyjson_is_arr(value) ? "a list" : yyjson_get_type_desc(value);
+    if (value == NULL) return "nothing";
+    return yyjson_is_obj(value) ? "a map" : yyjson_is_arr(value) ? "a list" : yyjson_is_str(value) ? "text"
+           : yyjson_is_bool(value) ? "true or false" : yyjson_is_null(value) ? "null" : "a number";
 }
 
 int ctl_field_text(const struct ctl_fields *f, const char *name, size_t max, struct mr_str *ret)
 {
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
-    if (!yyjson_is_str(value)) return ctl_field_wrong(f, name, "wants text, not %s", type_name(value));
+    if (!yyjson_is_str(value)) return ctl_field_wrong(f, name, "wants text, not %s", ctl_type_name(value));
     struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
     if (text.n == 0) return ctl_field_wrong(f, name, "must not be empty");
     if (text.n > max) return ctl_field_wrong(f, name, "is longer than %zu bytes", max);
     if (memchr(text.p, 0, text.n) != NULL) return ctl_field_wrong(f, name, "holds a zero byte");
     *ret = text;
     return 0;
+}
+
+int ctl_field_texts(const struct ctl_fields *f, const char *name, size_t min, size_t max)
+{
+    yyjson_val *value = yyjson_obj_get(f->map, name), *item;
+    size_t index, count;
+    if (value == NULL) return 0;
+    if (!yyjson_is_arr(value)) {
+        return ctl_field_wrong(f, name, "wants a list of texts, not %s", ctl_type_name(value));
+    }
+    if (yyjson_arr_size(value) < min || yyjson_arr_size(value) > max) {
+        return ctl_field_wrong(f, name, "wants %zu to %zu texts, not %zu", min, max, yyjson_arr_size(value));
+    }
+    yyjson_arr_foreach(value, index, count, item) {
+        if (!yyjson_is_str(item)) {
+            return ctl_field_wrong(f, name, "wants a list of texts; entry %zu is %s", index + 1,
+                                   ctl_type_name(item));
+        }
+        if (strlen(yyjson_get_str(item)) != yyjson_get_len(item)) {
+            return ctl_field_wrong(f, name, "entry %zu holds a zero byte", index + 1);
+        }
+    }
+    return 0;
+}
+
+/* A value as a person would write it back, for messages. */
+static const char *value_shown(yyjson_val *value, char shown[48])
+{
+    if (yyjson_is_str(value)) {
+        (void)snprintf(shown, 48, "'%.40s'", yyjson_get_str(value)); /* a longer text is cut */
+    } else if (yyjson_is_uint(value)) {
+        (void)snprintf(shown, 48, "%llu", (unsigned long long)yyjson_get_uint(value));
+    } else if (yyjson_is_sint(value)) {
+        (void)snprintf(shown, 48, "%lld", (long long)yyjson_get_sint(value));
+    } else if (yyjson_is_real(value)) {
+        (void)snprintf(shown, 48, "%g", yyjson_get_real(value));
+    } else {
+        (void)snprintf(shown, 48, "%s", ctl_type_name(value));
+    }
+    return shown;
 }
 
 /* Numbers are taken as text too, since options of a command line are. */
@@ -97,15 +139,16 @@ static bool value_text(yyjson_val *value, char scratch[40], struct mr_str *ret)
 int ctl_field_u64(const struct ctl_fields *f, const char *name, uint64_t min, uint64_t max,
                   uint64_t *ret)
 {
-    char scratch[40];
+    char scratch[40], shown[48];
     struct mr_str text = {0};
     uint64_t number;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
     if (yyjson_is_real(value) || !value_text(value, scratch, &text) ||
         mr_str_to_u64(text, &number) != 0 || number < min || number > max) {
-        return ctl_field_wrong(f, name, "wants a whole number from %llu to %llu",
-                               (unsigned long long)min, (unsigned long long)max);
+        return ctl_field_wrong(f, name, "wants a whole number from %llu to %llu, not %s",
+                               (unsigned long long)min, (unsigned long long)max,
+                               value_shown(value, shown));
     }
     *ret = number;
     return 0;
@@ -116,7 +159,7 @@ int ctl_field_bool(const struct ctl_fields *f, const char *name, bool *ret)
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
     if (!yyjson_is_bool(value)) {
-        return ctl_field_wrong(f, name, "wants true or false, not %s", type_name(value));
+        return ctl_field_wrong(f, name, "wants true or false, not %s", ctl_type_name(value));
     }
     *ret = yyjson_get_bool(value);
     return 0;
@@ -142,15 +185,15 @@ int ctl_text_milli(struct mr_str text, uint64_t max, uint64_t *ret)
 
 int ctl_field_milli(const struct ctl_fields *f, const char *name, uint64_t max, uint64_t *ret)
 {
-    char scratch[40];
+    char scratch[40], shown[48];
     struct mr_str text = {0};
+    uint64_t milli = 0;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
-    if (!value_text(value, scratch, &text) || ctl_text_milli(text, max, ret) != 0 || *ret == 0) {
-        struct mr_str given = yyjson_is_str(value) ? text : MR_STR("that");
-        return ctl_field_wrong(f, name, "wants a number like 2 or 0.5, not %.*s",
-                               (int)MR_MIN(given.n, 40u), given.p);
+    if (!value_text(value, scratch, &text) || ctl_text_milli(text, max, &milli) != 0 || milli == 0) {
+        return ctl_field_wrong(f, name, "wants a number like 2 or 0.5, not %s", value_shown(value, shown));
     }
+    *ret = milli;
     return 0;
 }
 
@@ -183,19 +226,21 @@ int ctl_field_mib(const struct ctl_fields *f, const char *name, uint64_t max, ui
     static const struct unit units[] = {{"", 1024},   {"G", 1024},       {"GB", 1024}, {"GiB", 1024},
                                         {"M", 1},     {"MB", 1},         {"MiB", 1},   {"T", 1048576},
                                         {"TB", 1048576}, {"TiB", 1048576}};
-    char scratch[40];
+    char scratch[40], shown[48];
     struct mr_str text = {0}, unit;
     uint64_t milli, size;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
     if (value_text(value, scratch, &text) && number_and_unit(text, &milli, &unit) == 0 &&
         find_unit(unit, units, MR_COUNT_OF(units), &size) == 0 && milli / 1000 <= max / size) {
-        *ret = MR_MAX(milli * size / 1000, 1u);
-        if (milli > 0 && *ret <= max) return 0;
+        uint64_t mib = mr_mul_div_u64(milli, size, 1000);
+        mib = MR_MAX(mib, 1u);
+        if (milli > 0 && mib <= max) {
+            *ret = mib;
+            return 0;
+        }
     }
-    struct mr_str given = yyjson_is_str(value) ? text : MR_STR("that");
-    return ctl_field_wrong(f, name, "wants a size like 2GiB or 512MiB, not '%.*s'",
-                           (int)MR_MIN(given.n, 40u), given.p);
+    return ctl_field_wrong(f, name, "wants a size like 2GiB or 512MiB, not %s", value_shown(value, shown));
 }
 
 int ctl_text_duration(struct mr_str text, uint64_t *ret_us)
@@ -213,13 +258,17 @@ int ctl_text_duration(struct mr_str text, uint64_t *ret_us)
 
 int ctl_field_duration(const struct ctl_fields *f, const char *name, uint64_t *ret)
 {
-    char scratch[40];
+    char scratch[40], shown[48];
     struct mr_str text = {0};
+    uint64_t us = 0;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
-    if (value_text(value, scratch, &text) && ctl_text_duration(text, ret) == 0) return 0;
-    return ctl_field_wrong(f, name, "wants seconds or a time like 90s, 15m, 2h, 1d, not '%.*s'",
-                           (int)MR_MIN(text.n, 40u), text.p != NULL ? text.p : "");
+    if (value_text(value, scratch, &text) && ctl_text_duration(text, &us) == 0) {
+        *ret = us;
+        return 0;
+    }
+    return ctl_field_wrong(f, name, "wants seconds or a time like 90s, 15m, 2h, 1d, not %s",
+                           value_shown(value, shown));
 }
 
 int ctl_field_range(const struct ctl_fields *f, const char *name, uint32_t min, uint32_t max,

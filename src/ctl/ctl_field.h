@@ -23,6 +23,10 @@ int ctl_field_text(const struct ctl_fields *f, const char *name, size_t max, str
 int ctl_field_u64(const struct ctl_fields *f, const char *name, uint64_t min, uint64_t max,
                   uint64_t *ret);
 int ctl_field_bool(const struct ctl_fields *f, const char *name, bool *ret);
+/* A list of min to max texts without zero bytes. */
+int ctl_field_texts(const struct ctl_fields *f, const char *name, size_t min, size_t max);
+/* "a map", "text" and so on, for messages. */
+const char *ctl_type_name(yyjson_val *value);
 /* A number or text with a fraction, in thousandths: 0.5 and "0.5" are 500. */
 int ctl_field_milli(const struct ctl_fields *f, const char *name, uint64_t max, uint64_t *ret);
 /* "2GiB", "512MiB", a bare number is GiB; in MiB. */
@@ -35,5 +39,10 @@ int ctl_field_range(const struct ctl_fields *f, const char *name, uint32_t min, 
 /* Text to thousandths: "0.5" is 500. MR_ESYNTAX. */
 int ctl_text_milli(struct mr_str text, uint64_t max, uint64_t *ret);
 int ctl_text_duration(struct mr_str text, uint64_t *ret_us);
+
+struct ctl_submit;
+/* ctl_worker.c: the infer, train or sandbox map of a document. */
+int ctl_worker_read(const struct ctl_fields *top, const char *name, struct ctl_submit *ret);
+int ctl_base64_check(const struct ctl_fields *f, const char *name);
 
 #endif

@@ -108,7 +108,7 @@ int ctl_spec_start(const struct ctl_spec *spec, const struct mr_effect_start *st
 struct ctl_group_call { /* a call and how many of its records are not through yet */
     struct mr_ctl_call *call;
     uint32_t left, number; /* number: results so far */
-    bool batch;
+    bool batch, taken, full; /* taken: one is through; full: one found no space */
 };
 struct ctl_pending {
     struct ctl_pending *next;
@@ -155,7 +155,9 @@ struct mr_ctl {
     const struct ctl_record *record; /* the same, decoded */
     struct mr_workload_id accepted; /* by the step under way */
     size_t specs_kept; /* after the last sweep */
-    struct mr_buf scratch, snapshot;
+    struct mr_buf snapshot;
+    struct mr_ctl_call *snapshot_calls, *snapshot_wanted; /* of the one under way, of the next */
+    uint64_t snapshot_seq, snapshots;
     struct mr_timer *tick_timer, *commit_timer, *load_timer, *stop_timer;
     uint64_t tick_at_us;
     struct ctl_load *loads;
@@ -165,7 +167,8 @@ struct mr_ctl {
     uint64_t commits, retries, calls;
     void (*stopped)(void *arg);
     void *stopped_arg;
-    bool is_new, appending, snapshotting, replaying, live, stopping, final_snapshot, dead;
+    bool is_new, appending, snapshotting, replaying, live, stopping, final_snapshot, dead, ended;
+    bool hash_differs; /* a replay came to another state than the journal says */
     bool routes_dirty, tick_pending, full, waited;
 };
 
@@ -176,6 +179,9 @@ struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record
 void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t forget);
 void ctl_commit(struct mr_ctl *ctl);       /* begins an append when there is something to write */
 void ctl_snapshot_begin(struct mr_ctl *ctl);
+void ctl_snapshot_call(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answered when durable */
+/* The journal cannot go on: answers everybody who waits, once, and tells the world. */
+void ctl_die(struct mr_ctl *ctl, int error, struct mr_str text);
 void ctl_tick_plan(struct mr_ctl *ctl);
 void ctl_pending_free(struct ctl_pending *pending);
 

@@ -123,7 +123,8 @@ static void fill_replicas(struct mr_ctl *ctl, struct ctl_routes *own, struct mr_
 static int by_name(const void *a, const void *b)
 {
     const struct mr_route_model *left = a, *right = b;
-    return mr_str_compare(left->name, right->name);
+    int order = mr_str_compare(left->name, right->name);
+    return order != 0 ? order : (left->service.v > right->service.v) - (left->service.v < right->service.v);
 }
 
 static void fill_models(struct mr_ctl *ctl, struct ctl_routes *own)
@@ -146,8 +147,13 @@ static void fill_models(struct mr_ctl *ctl, struct ctl_routes *own)
         count++;
     }
     if (count > 0) qsort(models, count, sizeof *models, by_name);
+    size_t kept = 0; /* of two with one name the older is called */
+    for (size_t i = 0; i < count; i++) {
+        if (kept > 0 && mr_str_equal(models[kept - 1].name, models[i].name)) continue;
+        models[kept++] = models[i];
+    }
     own->routes.models = models;
-    own->routes.model_count = count;
+    own->routes.model_count = kept;
 }
 
 static void fill_keys(struct mr_ctl *ctl, struct ctl_routes *own)

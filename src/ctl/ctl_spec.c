@@ -18,6 +18,8 @@
 #define SERVICE_PRIORITY 3u
 #define TRAIN_RESTARTS   3u
 #define CPU_MILLI_MAX    4000000000ull
+#define ENVS_MAX         1024u
+#define ENV_BYTES_MAX    8192u
 #define PORT_FIRST       20000u
 #define PORT_COUNT       12000u
 
@@ -27,14 +29,6 @@ static const char *const top_fields[] = {
     "begin",    "deadline", "checkpoint", "restarts", "envs",   "work_dir",    "stdin",
     "run",      "command", "infer",  "train",      "sandbox"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators"};
-static const char *const infer_fields[] = {"model",      "served_name",  "adapters", "slots",
-                                           "context",    "threads",      "itl_ms",   "no_convert",
-                                           "no_tune",    "quality_bound"};
-static const char *const train_fields[] = {
-    "model", "data",  "out", "epochs", "max_steps", "learning_rate", "batch", "rank", "alpha",
-    "sequence_tokens", "seed", "checkpoint_every_steps", "held_out"};
-static const char *const sandbox_fields[] = {"command", "code",    "language", "stdin",     "files",
-                                             "outputs", "time_s",  "memory",   "processes", "output_bytes"};
 static const char *const runs[] = {"run", "command", "infer", "train", "sandbox"};
 
 /* --- accelerators -------------------------------------------------------------------------------------- */
@@ -124,7 +118,9 @@ static int read_resources(const struct ctl_fields *top, const struct ctl_book *b
     uint64_t cpu_milli = 1000, mem_mib = 1024;
     yyjson_val *map = yyjson_obj_get(top->map, "resources");
     struct ctl_fields f = *top;
-    if (map != NULL && !yyjson_is_obj(map)) return ctl_field_wrong(top, "resources", "wants a map");
+    if (map != NULL && !yyjson_is_obj(map)) {
+        return ctl_field_wrong(top, "resources", "wants a map, not %s", ctl_type_name(map));
+    }
     f.map = map;
     f.prefix = "resources.";
     int error = map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
@@ -192,7 +188,10 @@ static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
         !digits(s, 11, 2, &hour) || !digits(s, 14, 2, &minute) || !digits(s, 17, 2, &second)) {
         return false;
     }
-    if (y < 1970 || m < 1 || m > 12 || d < 1 || d > 31 || hour > 23 || minute > 59 || second > 60) {
+    static const uint8_t days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (y < 1970 || m < 1 || m > 12) return false;
+    bool leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+    if (d < 1 || d > days_of[m - 1] + (m == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 || second > 60) {
         return false;
     }
     y -= m <= 2;
@@ -220,114 +219,24 @@ static int read_when(const struct ctl_fields *f, const char *name, uint64_t now_
 
 /* --- what runs ------------------------------------------------------------------------------------------------- */
 
-static int read_texts(const struct ctl_fields *f, const char *name, size_t max)
-{
-    yyjson_val *value = yyjson_obj_get(f->map, name), *item;
-    size_t index, count;
-    if (value == NULL) return 0;
-    bool fine = yyjson_is_arr(value) && yyjson_arr_size(value) > 0 && yyjson_arr_size(value) <= max;
-    if (fine) {
-        yyjson_arr_foreach(value, index, count, item) {
-            const char *text = yyjson_get_str(item);
-            fine = fine && text != NULL && strlen(text) == yyjson_get_len(item);
-        }
-    }
-    return fine ? 0 : ctl_field_wrong(f, name, "wants a list of 1 to %zu texts", max);
-}
-
-static int read_worker(const struct ctl_fields *top, const char *name, const char *const *known,
-                       size_t known_count, struct ctl_fields *ret)
-{
-    static const char *const prefixes[][2] = {
-        {"infer", "infer."}, {"train", "train."}, {"sandbox", "sandbox."}};
-    yyjson_val *map = yyjson_obj_get(top->map, name);
-    if (!yyjson_is_obj(map)) return ctl_field_wrong(top, name, "wants a map");
-    *ret = *top;
-    ret->map = map;
-    for (size_t i = 0; i < MR_COUNT_OF(prefixes); i++) {
-        if (strcmp(prefixes[i][0], name) == 0) ret->prefix = prefixes[i][1];
-    }
-    return ctl_fields_known(ret, known, known_count);
-}
-
-static int need(const struct ctl_fields *f, const char *name, struct mr_str *ret)
-{
-    if (yyjson_obj_get(f->map, name) == NULL) return ctl_field_wrong(f, name, "is missing");
-    return ctl_field_text(f, name, 4096, ret);
-}
-
-static int read_infer(const struct ctl_fields *top, struct ctl_submit *ret)
-{
-    struct ctl_fields f;
-    struct mr_str model = {0}, served = mr_str_from(ret->name);
-    uint64_t number = 0;
-    bool flag;
-    int error = read_worker(top, "infer", infer_fields, MR_COUNT_OF(infer_fields), &f);
-    if (error == 0) error = need(&f, "model", &model);
-    if (error == 0) error = ctl_field_text(&f, "served_name", MR_CHAT_MODEL_BYTES_MAX, &served);
-    if (error == 0) error = read_texts(&f, "adapters", 8);
-    if (error == 0) error = ctl_field_u64(&f, "slots", 1, 64, &number);
-    if (error == 0) error = ctl_field_u64(&f, "context", 64, 1u << 24, &number);
-    if (error == 0) error = ctl_field_u64(&f, "threads", 1, 256, &number);
-    if (error == 0) error = ctl_field_u64(&f, "itl_ms", 1, 60000, &number);
-    if (error == 0) error = ctl_field_bool(&f, "no_convert", &flag);
-    if (error == 0) error = ctl_field_bool(&f, "no_tune", &flag);
-    if (error != 0) return error;
-    (void)snprintf(ret->served_name, sizeof ret->served_name, "%.*s", MR_STR_ARG(served));
-    return 0;
-}
-
-static int read_train(const struct ctl_fields *top, struct ctl_submit *ret)
-{
-    static const char *const numbers[] = {"epochs", "max_steps", "batch", "rank", "sequence_tokens",
-                                          "checkpoint_every_steps"};
-    struct ctl_fields f;
-    struct mr_str text = {0};
-    uint64_t number;
-    int error = read_worker(top, "train", train_fields, MR_COUNT_OF(train_fields), &f);
-    if (error == 0) error = need(&f, "model", &text);
-    if (error == 0) error = need(&f, "data", &text);
-    if (error == 0) error = ctl_field_text(&f, "out", 4096, &text);
-    for (size_t i = 0; i < MR_COUNT_OF(numbers) && error == 0; i++) {
-        error = ctl_field_u64(&f, numbers[i], 1, 1u << 30, &number);
-    }
-    if (ret->event.checkpoint_us == 0) ret->event.checkpoint_us = 60000000u;
-    return error;
-}
-
-static int read_sandbox(const struct ctl_fields *top)
-{
-    struct ctl_fields f;
-    struct mr_str text = {0};
-    uint64_t number;
-    int error = read_worker(top, "sandbox", sandbox_fields, MR_COUNT_OF(sandbox_fields), &f);
-    if (error == 0) error = read_texts(&f, "command", MR_ARGV_MAX);
-    if (error == 0) error = ctl_field_text(&f, "code", MR_SPEC_BYTES_MAX, &text);
-    if (error == 0) error = read_texts(&f, "outputs", 64);
-    if (error == 0) error = ctl_field_u64(&f, "time_s", 1, 86400, &number);
-    if (error == 0) error = ctl_field_mib(&f, "memory", UINT32_MAX, &number);
-    if (error == 0) error = ctl_field_u64(&f, "processes", 1, 4096, &number);
-    if (error == 0) error = ctl_field_u64(&f, "output_bytes", 1, 64u << 20, &number);
-    if (error == 0 && (yyjson_obj_get(f.map, "command") == NULL) == (text.p == NULL)) {
-        error = ctl_field_wrong(&f, "command", "give either command or code");
-    }
-    return error;
-}
-
 static int read_envs(const struct ctl_fields *f)
 {
     yyjson_val *map = yyjson_obj_get(f->map, "envs"), *key, *value;
     size_t index, max;
     if (map == NULL) return 0;
-    if (!yyjson_is_obj(map)) return ctl_field_wrong(f, "envs", "wants a map of texts");
+    if (!yyjson_is_obj(map)) return ctl_field_wrong(f, "envs", "wants a map, not %s", ctl_type_name(map));
+    if (yyjson_obj_size(map) > ENVS_MAX) return ctl_field_wrong(f, "envs", "takes at most %u", ENVS_MAX);
     yyjson_obj_foreach(map, index, max, key, value) {
         const char *name = yyjson_get_str(key);
         if (name[0] == 0 || strchr(name, '=') != NULL || strlen(name) != yyjson_get_len(key) ||
             (!yyjson_is_str(value) && !yyjson_is_num(value) && !yyjson_is_bool(value))) {
-            return ctl_field_wrong(f, "envs", "wants NAME: text");
+            return ctl_field_wrong(f, "envs", "wants NAME: text; '%.60s' is not", name);
         }
         if (yyjson_is_str(value) && strlen(yyjson_get_str(value)) != yyjson_get_len(value)) {
-            return ctl_field_wrong(f, "envs", "a value holds a zero byte");
+            return ctl_field_wrong(f, "envs", "the value of %.60s holds a zero byte", name);
+        }
+        if (yyjson_get_len(key) + (yyjson_is_str(value) ? yyjson_get_len(value) : 40) + 2 > ENV_BYTES_MAX) {
+            return ctl_field_wrong(f, "envs", "%.60s is longer than %u bytes", name, ENV_BYTES_MAX);
         }
     }
     return 0;
@@ -349,10 +258,8 @@ static int read_run(const struct ctl_fields *f, struct ctl_submit *ret)
                                "are given",
                                count);
     }
-    if (strcmp(found, "infer") == 0) return read_infer(f, ret);
-    if (strcmp(found, "train") == 0) return read_train(f, ret);
-    if (strcmp(found, "sandbox") == 0) return read_sandbox(f);
-    int error = read_texts(f, "command", MR_ARGV_MAX);
+    if (strcmp(found, "run") != 0 && strcmp(found, "command") != 0) return ctl_worker_read(f, found, ret);
+    int error = ctl_field_texts(f, "command", 1, MR_ARGV_MAX);
     return error != 0 ? error : ctl_field_text(f, "run", MR_SPEC_BYTES_MAX, &text);
 }
 
@@ -371,7 +278,13 @@ static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit
     if (yyjson_obj_get(f->map, other) != NULL) {
         return ctl_field_wrong(f, other, "a %s has %s", kinds[kind], name);
     }
-    if (kind == MR_KIND_JOB && yyjson_obj_get(f->map, "num_nodes") != NULL) name = "num_nodes";
+    if (yyjson_obj_get(f->map, "num_nodes") != NULL) {
+        if (kind != MR_KIND_JOB) return ctl_field_wrong(f, "num_nodes", "a %s has replicas", kinds[kind]);
+        if (yyjson_obj_get(f->map, "num_tasks") != NULL) {
+            return ctl_field_wrong(f, "num_nodes", "is another name of num_tasks; give one");
+        }
+        name = "num_nodes";
+    }
     error = ctl_field_range(f, name, kind == MR_KIND_JOB ? 1 : 0, TASKS_MAX, size);
     if (error == 0) error = read_choice(f, "topology", topologies, MR_COUNT_OF(topologies), &topology);
     e->kind = (enum mr_workload_kind)kind;
@@ -429,7 +342,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
     if (error == 0) error = read_envs(&f);
     if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
-    if (error == 0) error = ctl_field_text(&f, "stdin", MR_SPEC_BYTES_MAX, &text);
+    if (error == 0) error = ctl_base64_check(&f, "stdin");
     e->restarts_max = (uint32_t)restarts;
     e->load_per_replica = (uint32_t)load;
     default_name(&f, ret);
@@ -447,12 +360,12 @@ static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, c
 static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format, ...)
 {
     va_list arguments;
-    char *text = mr_arena_alloc(arena, 8192);
+    char *text = mr_arena_alloc(arena, ENV_BYTES_MAX);
     if (text == NULL) return false;
     va_start(arguments, format);
-    int n = vsnprintf(text, 8192, format, arguments);
+    int n = vsnprintf(text, ENV_BYTES_MAX, format, arguments);
     va_end(arguments);
-    if (n < 0 || n >= 8192) return false;
+    if (n < 0 || (size_t)n >= ENV_BYTES_MAX) return false;
     env[(*count)++] = (struct mr_str){text, (size_t)n};
     return true;
 }

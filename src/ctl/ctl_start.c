@@ -93,6 +93,7 @@ static int recover_from(struct mr_ctl *ctl, uint32_t n, bool *ret_any)
     int error;
     ctl->seq = 0;
     ctl->records_since_snapshot = 0;
+    ctl->hash_differs = false;
     error = state_fresh(ctl);
     if (error != 0) return error;
     if (n < 2) {
@@ -115,6 +116,10 @@ static int recover(struct mr_ctl *ctl, struct mr_buf *problem)
         int error = recover_from(ctl, n, &any);
         if (error == 0) {
             ctl->replaying = false;
+            if (any && ctl->seq == 0) { /* snapshots without a journal, none of them readable */
+                first = MR_ECORRUPT;
+                break;
+            }
             ctl->is_new = ctl->seq == 0;
             ctl->specs_kept = ctl->book.spec_count;
             return 0;
@@ -124,6 +129,14 @@ static int recover(struct mr_ctl *ctl, struct mr_buf *problem)
         if (error == MR_ENO_MEMORY) break;
     }
     ctl->replaying = false;
+    if (ctl->hash_differs) {
+        mr_buf_printf(problem,
+                      "replaying the journal up to record %llu gives another state than the one that was "
+                      "written: this version steps events differently. Nothing was changed. Run the version "
+                      "that wrote the journal, stop it cleanly (it leaves a snapshot), then start this one",
+                      (unsigned long long)ctl->seq + 1);
+        return MR_ECORRUPT;
+    }
     mr_buf_printf(problem,
                   "the journal cannot be replayed at record %llu: %s; nothing was changed. Keep a copy of "
                   "the home, then restore journal.db from a backup, or run the version that wrote it",
@@ -170,11 +183,27 @@ static void on_report(void *arg, const struct mr_engine_report *report)
         struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED, .u.lease = {.lease = report->lease}};
         ctl_push_event(ctl, &started, 0);
     }
-    /* A repeated report of what the core knows already would only fill the journal. */
-    if (known && event.kind == MR_EVENT_LEASE_STARTED && lease.state != MR_LEASE_STARTING) return;
-    if (known && event.kind == MR_EVENT_LEASE_READY && lease.ready) return;
+    /* A repeated report of what the core knows already would only fill the journal; the engine may
+     * know the address of an adopted lease only now, so gates get a new picture. */
+    if (known && ((event.kind == MR_EVENT_LEASE_STARTED && lease.state != MR_LEASE_STARTING) ||
+                  (event.kind == MR_EVENT_LEASE_READY && lease.ready))) {
+        const struct ctl_spec *spec = ctl_spec_find(&ctl->book, lease.workload.v);
+        if (spec != NULL && spec->served_name != NULL) ctl_routes_publish(ctl);
+        return;
+    }
     if (!known && event.kind != MR_EVENT_METER && event.kind != MR_EVENT_LEASE_EXITED) return;
     ctl_push_event(ctl, &event, forget);
+}
+
+/* No request is in flight when a daemon starts: what its predecessor said last is not so any more. */
+static void loads_reset(struct mr_ctl *ctl)
+{
+    struct mr_workload_info info;
+    for (size_t i = 0; i < ctl->book.service_count; i++) {
+        struct mr_event event = {.kind = MR_EVENT_LOAD, .u.load = {{ctl->book.services[i]}, 0, 0}};
+        if (mr_core_workload(ctl->core, event.u.load.workload, &info) != 0) continue;
+        if (!mr_state_final(info.state)) ctl_push_event(ctl, &event, 0);
+    }
 }
 
 static void adopt_all(struct mr_ctl *ctl)
@@ -212,7 +241,6 @@ int mr_ctl_new(const struct mr_ctl_config *config, struct mr_ctl **ret_ctl)
     ctl->engine = config->engine;
     ctl->last = &ctl->first;
     mr_buf_init(&ctl->snapshot, SIZE_MAX);
-    mr_buf_init(&ctl->scratch, SIZE_MAX);
     ctl->block_bytes = mr_core_bytes(&config->limits);
     ctl->block = ctl->block_bytes > 0 ? mr_alloc(ctl->block_bytes) : NULL;
     if (ctl->block == NULL) {
@@ -239,6 +267,9 @@ int mr_ctl_start(struct mr_ctl *ctl, struct mr_buf *problem)
     if (ctl->is_new) error = ctl_prices_push(ctl);
     if (error != 0) return error;
     adopt_all(ctl);
+    loads_reset(ctl);
+    /* The next start checks that it comes to the state that this one came to. */
+    if (!ctl->is_new) ctl->records_since_hash = CTL_HASH_RECORDS;
     ctl_tick_plan(ctl);
     ctl_routes_publish(ctl);
     ctl_commit(ctl);
@@ -268,7 +299,6 @@ void mr_ctl_free(struct mr_ctl *ctl)
     ctl_book_done(&ctl->book);
     mr_routes_unref(ctl->routes);
     mr_buf_done(&ctl->snapshot);
-    mr_buf_done(&ctl->scratch);
     mr_free(ctl->flight_records);
     mr_free(ctl->flight_lines);
     mr_free(ctl->lines);

@@ -92,9 +92,13 @@ static void put_line(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_bil
     const char *accel = ctl_accel_name(&ctl->book, line->accel_type);
     bool tokens = line->sku >= MR_SKU_TOKENS_PROMPT;
     put_names(ctl, out, line);
-    mr_buf_printf(out, ",\"ServiceName\":\"%s\",\"SkuId\":\"%s%s%s\",\"ConsumedQuantity\":",
-                  tokens ? "Inference" : "Compute", mr_sku_name(line->sku), accel[0] != 0 ? "-" : "",
-                  accel);
+    struct mr_buf sku; /* a name of an accelerator is anything its operator likes */
+    mr_buf_init(&sku, 256);
+    mr_buf_printf(&sku, "%s%s%s", mr_sku_name(line->sku), accel[0] != 0 ? "-" : "", accel);
+    mr_buf_printf(out, ",\"ServiceName\":\"%s\",\"SkuId\":", tokens ? "Inference" : "Compute");
+    mr_json_put_string(out, mr_buf_str(&sku));
+    mr_buf_done(&sku);
+    mr_buf_put_str(out, MR_STR(",\"ConsumedQuantity\":"));
     put_decimal(out, mr_mul_div_u64(line->quantity, unit.multiply, unit.divide), 6);
     mr_buf_printf(out, ",\"ConsumedUnit\":\"%s\",\"BilledCost\":", unit.name);
     put_money(out, line->charge_nusd);
@@ -161,6 +165,8 @@ void ctl_put_metrics(struct mr_ctl *ctl, struct mr_buf *out)
     metric(out, "millrace_journal_retries", "counter", "Groups refused by a full disk.", ctl->retries);
     metric(out, "millrace_journal_records", "gauge", "Records kept.", store.records);
     metric(out, "millrace_journal_bytes", "gauge", "Size of the journal on disk.", store.bytes);
+    metric(out, "millrace_journal_snapshots", "counter", "Snapshots written.", ctl->snapshots);
+    metric(out, "millrace_journal_full", "gauge", "1 while the disk has no space.", ctl->full);
     metric(out, "millrace_journal_commit_microseconds", "counter", "Time spent in commits.",
            store.commit_us);
 }
