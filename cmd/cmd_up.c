@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -189,14 +188,27 @@ static int detach(struct cmd *cmd, int lock)
     _exit(run(cmd, ends[1], lock));
 }
 
+/* No such process, or one that is dead and waits for its parent to see it. */
+static bool is_gone(int pid)
+{
+    char path[64], text[256] = {0};
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return true;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    (void)close(fd); /* read only */
+    const char *end = n > 0 ? strrchr(text, ')') : NULL; /* the name may hold anything */
+    return end == NULL || (end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X'));
+}
+
 /* A daemon that was killed while it started a worker leaves the lock with that worker for the moment
  * until it runs its own program. */
 static int take_lock(struct cmd *cmd, int *ret_lock, int *ret_pid)
 {
     for (uint32_t tries = 0;; tries++) {
         int error = cmd_home_lock(cmd->home, ret_lock, ret_pid);
-        bool holder_is_gone = *ret_pid > 0 && kill(*ret_pid, 0) != 0 && errno == ESRCH;
-        if (error != MR_EEXISTS || !holder_is_gone || tries >= LOCK_TRIES) return error;
+        bool waits = error == MR_EEXISTS && *ret_pid > 0 && is_gone(*ret_pid);
+        if (!waits || tries >= LOCK_TRIES) return error;
         struct timespec pause = {.tv_nsec = 20000000};
         (void)nanosleep(&pause, NULL); /* woken early is fine */
     }
