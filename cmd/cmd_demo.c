@@ -253,8 +253,9 @@ static int serve(struct demo *demo, const char *name, const char *adapter, uint6
     mr_buf_init(&json, 65536);
     mr_buf_printf(&json,
                   "{\"kind\":\"service\",\"name\":\"%s\",\"replicas\":{\"min\":1,\"max\":%d},"
-                  "\"load_per_replica\":3,\"resources\":{\"cpus\":0.5,\"memory\":\"700MiB\"},"
-                  "\"infer\":{\"served_name\":\"%s\",\"model\":",
+                  "\"load_per_replica\":3,\"resources\":{\"cpus\":0.5,\"memory\":\"1GiB\"},"
+                  "\"infer\":{\"no_tune\":true,\"slots\":4,\"context\":1024,"
+                  "\"served_name\":\"%s\",\"model\":",
                   name, adapter != NULL ? 1 : 3, name);
     mr_json_put_string(&json, mr_str_from(demo->model));
     if (adapter != NULL) {

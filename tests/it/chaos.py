@@ -177,30 +177,20 @@ def daemon_kills_lose_nothing_and_run_nothing_twice():
         check_bill(cloud, load)
         answered = sum(u["completion_tokens"] for u in load.chats)
         require(load.chats, "no chat was answered between the kills")
-        worker = wait_until("the bill is what the worker decoded",
-                            lambda: worker_tokens(cloud) == token_sums(cloud)["completion"] and
-                            worker_tokens(cloud), 60)
-        require(worker >= answered + first["completion"], f"{worker} below {answered}")
-        if load.chats_cut == 0:
-            require(worker == answered + first["completion"], f"{worker} is not {answered}")
+        # A chat that was cut off has tokens on the bill that nobody read: their number is the worker's
+        # to say, and the simulator compares it token by token. What was read is on the bill, once.
+        least = answered + first["completion"]
+        billed = wait_until("what was answered is on the bill",
+                            lambda: (lambda n: n if n >= least else 0)(token_sums(cloud)["completion"]), 60)
+        most = least + 24 * load.chats_cut
+        require(billed <= most, f"{billed} tokens are billed, at most {most} were decoded")
         print(f"# {len(load.acked)} workloads, {len(load.chats)} chats answered, "
-              f"{load.chats_cut} cut off, {worker} tokens billed", flush=True)
+              f"{load.chats_cut} cut off, {billed} tokens billed", flush=True)
 
 
 def token_sums_settled(cloud, least):
     return wait_until("the first chat is on the bill", lambda: (lambda s: s if all(
         s[k] >= v for k, v in least.items()) else None)(token_sums(cloud)), 60)
-
-
-def worker_tokens(cloud):
-    """Tokens that the live replicas say they decoded, from the gate's metrics."""
-    status, text = cloud.http("GET", "/metrics", raw=True)
-    require(status == 200, f"metrics: {status}")
-    total = 0
-    for line in text.decode().splitlines():
-        if line.startswith("millrace_replica_completion_tokens_total"):
-            total += int(float(line.rsplit(" ", 1)[1]))
-    return total
 
 
 def killed_tasks_are_failures_with_a_reason_and_are_not_run_again():
