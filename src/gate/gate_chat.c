@@ -85,19 +85,6 @@ void gate_handle_model(struct gate_request *request, const struct mr_http_reques
 
 /* --- starting -------------------------------------------------------------------------------- */
 
-/* Conversations that begin alike go to the same replica, which has their beginning cached: the hash
- * covers everything up to the first thing that the user said. */
-static uint64_t affinity_of(const struct mr_chat *chat, struct mr_tenant_id tenant)
-{
-    uint64_t hash = mr_hash_mix(tenant.v);
-    for (size_t i = 0; i < chat->message_count; i++) {
-        const struct mr_message *message = &chat->messages[i];
-        hash = mr_hash64(message->content.p, message->content.n, hash + message->role);
-        if (message->role == MR_ROLE_USER) break;
-    }
-    return hash;
-}
-
 /* A user may stand back behind the tenant's others; to go before the default takes an
  * administrator. */
 static uint8_t priority_of(const struct gate_request *request, const struct mr_http_request *http)
@@ -117,14 +104,12 @@ static void chat_run(struct gate_chat *chat, struct gate_peer *peer)
     struct gate_service *service = chat->service;
     uint32_t before = chat->prompt_guess;
     /* Four bytes a token is what tokenizers make of text; the END corrects it. */
-    size_t bytes = chat->request->text.n;
-    for (size_t i = 0; i < chat->chat.message_count; i++) {
-        bytes += chat->chat.messages[i].content.n;
-    }
+    uint64_t bytes = chat->request->text.n + chat->prefix.total_bytes;
     chat->prompt_guess = (uint32_t)MR_MIN(bytes / 4 + 1, UINT32_MAX / 4);
     gate_queue_charge(chat->tenant, (int64_t)chat->prompt_guess - (int64_t)before, 0);
     chat->state = GATE_CHAT_RUNNING;
     service->running++;
+    gate_prefix_note(service, &chat->prefix, peer->bit);
     gate_peer_submit(peer, chat);
 }
 
@@ -174,7 +159,7 @@ static bool chat_read(struct gate_request *request, const struct mr_http_request
         return false;
     }
     chat->tenant = gate_queue_tenant(chat->service, request->tenant);
-    if (chat->tenant == NULL) {
+    if (chat->tenant == NULL || !gate_prefix_read(chat, request->tenant)) {
         problem = gate_problem(MR_ENO_MEMORY, "out of memory; try again");
         gate_reply_problem(request, &problem);
         return false;
@@ -191,13 +176,12 @@ void gate_handle_chat(struct gate_request *request, const struct mr_http_request
         gate_reply_problem(request, &problem);
         return;
     }
+    chat->request = request;
     if (!chat_read(request, http, chat)) return;
     struct gate_service *service = chat->service;
-    chat->request = request;
     chat->model = chat->chat.model;
     chat->created_s = gate->now_us / 1000000;
     chat->waited_from_us = gate->now_us;
-    chat->affinity = affinity_of(&chat->chat, request->tenant);
     chat->priority = priority_of(request, http);
     struct gate_peer *peer = service->waiting == 0 ? gate_service_choose(service, chat) : NULL;
     if (peer == NULL && gate->stats.waiting_now >= gate->waiting_max) {

@@ -15,29 +15,33 @@
 
 /* --- sizes and times ------------------------------------------------------------------------- */
 
-#define GATE_CREDIT_WINDOW     64u        /* tokens that may be on their way to a client */
-#define GATE_CREDIT_ALL        (1u << 30) /* an answer that is not streamed */
-#define GATE_AHEAD_BYTES_MAX   65536u     /* pipelined behind a running request: reading pauses */
-#define GATE_AUTH_BYTES_MAX    160u       /* longer headers are hashed each time */
-#define GATE_POOL_REQUESTS_MAX 1024u
-#define GATE_POOL_BYTES_MAX    65536u /* a request that grew larger gives its memory back */
-#define GATE_TEXT_BYTES_MAX    (16u * 1024u * 1024u) /* of one answer */
-#define GATE_ATTEMPTS_MAX      5u                    /* replicas that may die under one chat */
-#define GATE_BACKOFF_MIN_US    20000u
-#define GATE_BACKOFF_MAX_US    2000000u
-#define GATE_REFUSED_US        100000u /* a replica that refused is left alone for this long */
-#define GATE_LOAD_EVERY_US     250000u
-#define GATE_METER_RETRY_US    500000u
-#define GATE_WATCH_US          5000000u /* how often silent replicas are looked for */
-#define GATE_SILENT_PING_US    10000000u
-#define GATE_SILENT_DEAD_US    30000000u
-#define GATE_DRAIN_GRACE_US    2000000u       /* for the ENDs of what a drain's deadline cut */
-#define GATE_FOLLOW_US         300000u        /* how often a followed log is looked at */
-#define GATE_PIECE_BYTES       (256u * 1024u) /* of a file */
-#define GATE_TENANT_BUCKETS    64u
-#define GATE_VTC_PROMPT        1u /* weights of the virtual token counter (Sheng et al. 2024) */
-#define GATE_VTC_COMPLETION    2u
-#define GATE_RETRY_AFTER       "1"
+#define GATE_CREDIT_WINDOW      64u        /* tokens that may be on their way to a client */
+#define GATE_CREDIT_ALL         (1u << 30) /* an answer that is not streamed */
+#define GATE_AHEAD_BYTES_MAX    65536u     /* pipelined behind a running request: reading pauses */
+#define GATE_AUTH_BYTES_MAX     160u       /* longer headers are hashed each time */
+#define GATE_POOL_REQUESTS_MAX  1024u
+#define GATE_POOL_BYTES_MAX     65536u /* a request that grew larger gives its memory back */
+#define GATE_TEXT_BYTES_MAX     (16u * 1024u * 1024u) /* of one answer */
+#define GATE_ATTEMPTS_MAX       5u                    /* replicas that may die under one chat */
+#define GATE_BACKOFF_MIN_US     20000u
+#define GATE_BACKOFF_MAX_US     2000000u
+#define GATE_REFUSED_US         100000u /* a replica that refused is left alone for this long */
+#define GATE_LOAD_EVERY_US      250000u
+#define GATE_METER_RETRY_US     500000u
+#define GATE_WATCH_US           5000000u /* how often silent replicas are looked for */
+#define GATE_SILENT_PING_US     10000000u
+#define GATE_SILENT_DEAD_US     30000000u
+#define GATE_DRAIN_GRACE_US     2000000u       /* for the ENDs of what a drain's deadline cut */
+#define GATE_FOLLOW_US          300000u        /* how often a followed log is looked at */
+#define GATE_PIECE_BYTES        (256u * 1024u) /* of a file */
+#define GATE_PREFIX_BLOCK_BYTES 2048u          /* about 512 tokens */
+#define GATE_PREFIX_BLOCKS_MAX  1024u          /* of one prompt: what lies behind does not decide */
+#define GATE_PREFIX_ENTRIES     131072u        /* of one service: 2 MiB */
+#define GATE_PREFIX_WORTH       8u             /* a match below 1/8 of the prompt is none */
+#define GATE_TENANT_BUCKETS     64u
+#define GATE_VTC_PROMPT         1u /* weights of the virtual token counter (Sheng et al. 2024) */
+#define GATE_VTC_COMPLETION     2u
+#define GATE_RETRY_AFTER        "1"
 
 struct gate_conn;
 struct gate_request;
@@ -196,6 +200,16 @@ bool gate_param_id(struct gate_request *request, uint64_t *ret);
 
 enum gate_chat_state { GATE_CHAT_NEW, GATE_CHAT_WAITING, GATE_CHAT_RUNNING, GATE_CHAT_ENDED };
 
+/* The beginnings of a prompt, shortest first (gate_prefix.c). */
+struct gate_prefix {
+    struct gate_prefix_block {
+        uint64_t hash;
+        uint64_t end_bytes; /* of the prompt, up to this block's end */
+    } *blocks;
+    size_t count;
+    uint64_t end_bytes, total_bytes;
+};
+
 /* Invariants: (1) WAITING exactly when it is in its tenant's queue; (2) RUNNING exactly when its
  * peer's stream points to it; (3) request->text is all text that any replica decoded for it. */
 struct gate_chat {
@@ -217,7 +231,7 @@ struct gate_chat {
     uint32_t resumed_tokens; /* of these, by replicas that died */
     uint32_t prompt_guess;   /* tokens charged at dispatch */
     uint64_t created_s;
-    uint64_t affinity;
+    struct gate_prefix prefix;
     uint64_t waited_from_us; /* since when it has had no replica that took it */
 };
 /* From the peer. `text` dies on return. */
@@ -257,6 +271,8 @@ struct gate_service {
     uint32_t running, waiting;
     struct gate_tenant *buckets[GATE_TENANT_BUCKETS];
     struct gate_tenant *active;
+    struct gate_prefix_entry *prefixes; /* NULL until the first chat */
+    uint32_t prefix_tick;
     uint64_t floor; /* counter of the tenant that left the queue last */
     /* load signals */
     uint32_t load_running, load_waiting;
@@ -278,6 +294,15 @@ void gate_service_load(struct gate_service *service);
 /* The replica for a chat, NULL when none has room. */
 struct gate_peer *gate_service_choose(struct gate_service *service, const struct gate_chat *chat);
 
+/* Cuts the chat's messages; false without memory. */
+bool gate_prefix_read(struct gate_chat *chat, struct mr_tenant_id tenant);
+/* Those of `among` (bits of peers) that were given most of the prompt's beginning, and how much. */
+uint64_t gate_prefix_longest(struct gate_service *service, const struct gate_prefix *prefix,
+                             uint64_t among, uint64_t *ret_bytes);
+void gate_prefix_note(struct gate_service *service, const struct gate_prefix *prefix,
+                      uint64_t peer_bit);
+void gate_prefix_forget(struct gate_service *service, uint64_t peer_bit);
+
 struct gate_tenant *gate_queue_tenant(struct gate_service *service, struct mr_tenant_id id);
 void gate_queue_push(struct gate_chat *chat, bool front);
 void gate_queue_remove(struct gate_chat *chat);
@@ -295,6 +320,7 @@ struct gate_peer {
     struct gate_service *service;
     struct gate_peer *next;
     struct mr_lease_id lease;
+    uint64_t bit;          /* its place in the table of prefixes; shared from the 65th peer on */
     struct mr_str address; /* a copy */
     struct mr_conn *conn;
     struct mr_buf in; /* part of a frame */

@@ -15,6 +15,14 @@ static void peer_connect(struct gate_peer *peer);
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+static uint64_t bit_free(const struct gate_service *service)
+{
+    uint64_t taken = 0;
+    for (const struct gate_peer *p = service->peers; p != NULL; p = p->next)
+        taken |= p->bit;
+    return ~taken != 0 ? ~taken & (taken + 1) : 1;
+}
+
 struct gate_peer *gate_peer_new(struct gate_service *service, const struct mr_route_replica *from)
 {
     struct gate_peer *peer = mr_alloc_zero(sizeof *peer);
@@ -31,6 +39,7 @@ struct gate_peer *gate_peer_new(struct gate_service *service, const struct mr_ro
     peer->address = (struct mr_str){address, from->address.n};
     peer->backoff_us = GATE_BACKOFF_MIN_US;
     mr_buf_init(&peer->in, MR_WIRE_FRAME_BYTES_MAX + MR_WIRE_HEADER_BYTES);
+    peer->bit = bit_free(service);
     peer->next = service->peers;
     service->peers = peer;
     peer_connect(peer);
@@ -45,6 +54,7 @@ void gate_peer_free(struct gate_peer *peer)
     while (*at != peer)
         at = &(*at)->next;
     *at = peer->next;
+    gate_prefix_forget(peer->service, peer->bit);
     gate->env->ops->timer_stop(gate->env, peer->timer);
     if (peer->conn != NULL) { /* only when the whole gate goes without a drain */
         gate->wire->ops->handle(peer->conn, &nobody, NULL);
@@ -186,7 +196,8 @@ void gate_peer_submit(struct gate_peer *peer, struct gate_chat *chat)
     struct gate_peer_stream *s = &peer->streams[stream - 1];
     peer->stream_free = s->next_free;
     *s = (struct gate_peer_stream){.chat = chat, .used = true};
-    peer->live++;
+    /* One that had nothing to do had nothing to say: its silence counts from here. */
+    if (peer->live++ == 0) peer->heard_us = gate->now_us;
     chat->stream = stream;
     chat->credit = chat->chat.stream ? GATE_CREDIT_WINDOW : GATE_CREDIT_ALL;
     if (chat->request->conn->full) chat->credit = 0; /* it drains before it is sent more */
@@ -482,7 +493,7 @@ void gate_peers_watch(struct mr_gate *gate)
             if (!p->open || p->live == 0) continue;
             any = true;
             uint64_t silent_us = gate->now_us - p->heard_us;
-            if (silent_us >= GATE_SILENT_DEAD_US) {
+            if (silent_us >= GATE_SILENT_DEAD_US && p->pinged) {
                 peer_lost(p);
             } else if (silent_us >= GATE_SILENT_PING_US && !p->pinged) {
                 p->pinged = true;

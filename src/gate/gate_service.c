@@ -94,6 +94,7 @@ static void service_free(struct gate_service *service)
         gate_peer_free(service->peers);
     gate->env->ops->timer_stop(gate->env, service->load_timer);
     gate_queue_free(service);
+    mr_free(service->prefixes);
     mr_free((void *)(uintptr_t)service->name.p);
     mr_free(service);
 }
@@ -174,21 +175,37 @@ const struct mr_route_model *gate_model_find(struct mr_gate *gate, struct gate_r
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
+static bool near_least(const struct gate_peer *peer, uint32_t least)
+{
+    return gate_peer_room(peer) && gate_peer_load(peer) <= least + peer->slots / 4;
+}
+
+/* Among those near the least load the one that was given most of this prompt before: its cache is
+ * worth more than a place less in a batch. A beginning that everybody shares decides nothing, nor
+ * does one that is short for the prompt: then the least load does, and among equals the one that a
+ * prompt with this beginning always meets (rendezvous hashing). */
 struct gate_peer *gate_service_choose(struct gate_service *service, const struct gate_chat *chat)
 {
+    const struct gate_prefix *prefix = &chat->prefix;
     uint32_t least = UINT32_MAX;
+    uint64_t among = 0, matched = 0;
     for (struct gate_peer *p = service->peers; p != NULL; p = p->next) {
         if (gate_peer_room(p)) least = MR_MIN(least, gate_peer_load(p));
     }
     if (least == UINT32_MAX) return NULL;
-    /* Among those near the least load the one that a chat with this beginning always gets
-     * (rendezvous hashing): its cache is worth more than a place less in a batch. */
-    struct gate_peer *best = NULL;
-    uint64_t best_score = 0;
     for (struct gate_peer *p = service->peers; p != NULL; p = p->next) {
-        if (!gate_peer_room(p) || gate_peer_load(p) > least + p->slots / 4) continue;
-        uint64_t score = mr_hash_mix(chat->affinity ^ mr_hash_mix(p->lease.v));
-        if (best == NULL || score > best_score) {
+        if (near_least(p, least)) among |= p->bit;
+    }
+    uint64_t longest =
+        (among & (among - 1)) == 0 ? among : gate_prefix_longest(service, prefix, among, &matched);
+    if (matched * GATE_PREFIX_WORTH >= prefix->total_bytes && matched > 0) among = longest;
+    struct gate_peer *best = NULL;
+    uint64_t best_score = 0, first = prefix->count > 0 ? prefix->blocks[0].hash : 0;
+    for (struct gate_peer *p = service->peers; p != NULL; p = p->next) {
+        if ((p->bit & among) == 0 || !near_least(p, least)) continue;
+        uint64_t score = mr_hash_mix(first ^ mr_hash_mix(p->lease.v));
+        uint32_t load = gate_peer_load(p), best_load = best != NULL ? gate_peer_load(best) : 0;
+        if (best == NULL || load < best_load || (load == best_load && score > best_score)) {
             best = p;
             best_score = score;
         }

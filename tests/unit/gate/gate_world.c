@@ -395,6 +395,7 @@ static void worker_submit(struct worker *worker, const struct mr_wire_frame *fra
         worker->order[worker->submits] = submit->tenant;
     }
     worker->submits++;
+    if (worker->on_submit != NULL) worker->on_submit(worker, frame->stream, submit);
     worker_work(worker, frame->stream);
 }
 static void worker_take(struct worker *worker, const struct mr_wire_frame *frame)

@@ -46,6 +46,7 @@ struct worker {
     bool automatic; /* answers each SUBMIT with reply, token by token as credit allows */
     uint32_t slots;
     const char *reply; /* words, one token each */
+    void (*on_submit)(struct worker *worker, uint32_t stream, const struct mr_wire_submit *submit);
     struct mr_conn *conn;
     size_t decoded; /* bytes of conn->from_gate */
     uint64_t serial;

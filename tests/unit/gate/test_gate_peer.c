@@ -207,6 +207,26 @@ static void a_silent_replica_is_asked_and_then_given_up(void **state)
     teardown(w);
 }
 
+static void a_replica_that_had_nothing_to_say_is_not_given_up(void **state)
+{
+    (void)state;
+    struct world *w = setup(2);
+    struct mr_conn *c = client_open(w), *d = client_open(w);
+    for (size_t i = 0; i < 2; i++)
+        w->workers[i].automatic = false;
+    client_chat(c, WORLD_USER_KEY, "hi", ""); /* the watch runs from here on */
+    uint32_t first = w->workers[0].submits == 1 ? 0 : 1;
+    world_pass(w, 2 * GATE_SILENT_DEAD_US);
+    w->workers[first].slots = 1;
+    worker_hello(&w->workers[first], true);
+    world_run(w);
+    client_chat(d, WORLD_USER_KEY, "hi", ""); /* to the other one, silent for a minute */
+    world_pass(w, 2 * GATE_WATCH_US);
+    assert_int_equal(w->workers[!first].submits, 1);
+    assert_non_null(w->workers[!first].conn);
+    teardown(w);
+}
+
 static void what_other_gates_do_there_is_counted(void **state)
 {
     (void)state;
@@ -302,6 +322,7 @@ int main(void)
         cmocka_unit_test(frames_may_be_cut_at_every_byte),
         cmocka_unit_test(a_replica_taken_from_the_routes_finishes_what_it_has),
         cmocka_unit_test(a_silent_replica_is_asked_and_then_given_up),
+        cmocka_unit_test(a_replica_that_had_nothing_to_say_is_not_given_up),
         cmocka_unit_test(what_other_gates_do_there_is_counted),
         cmocka_unit_test(load_signals_come_when_it_changed_and_not_too_often),
         cmocka_unit_test(a_stream_id_is_not_used_again_before_its_end),
