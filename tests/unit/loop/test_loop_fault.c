@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What fails in a loop: memory, descriptors, peers that are gone or never close. */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -205,7 +206,7 @@ static void script_out_of_descriptors(struct place *w)
     low = old;
     low.rlim_cur = (rlim_t)fd + 1;
     setrlimit(RLIMIT_NOFILE, &low);
-    while (count < 64 && (held[count] = dup(0)) >= 0)
+    while (count < 64 && (held[count] = fcntl(0, F_DUPFD_CLOEXEC, 0)) >= 0)
         count++; /* holes below, if any */
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(w->port)};
     struct timeval patience = {10, 0};
