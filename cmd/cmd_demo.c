@@ -427,8 +427,8 @@ static pid_t rank_find(const struct demo *demo)
         mr_cleanup(mr_buf_done) struct mr_buf text;
         uint64_t pid;
         char path[300];
-        if (mr_str_to_u64(mr_str_from(entry->d_name), &pid) != 0) continue;
         mr_buf_init(&text, (size_t)4 * 1024 * 1024);
+        if (mr_str_to_u64(mr_str_from(entry->d_name), &pid) != 0) continue;
         snprintf(path, sizeof path, "/proc/%s/comm", entry->d_name);
         if (cmd_file_read(path, &text) != 0) continue;
         snprintf(comm, sizeof comm, "%.*s", (int)MR_MIN(text.n, sizeof comm - 1), (char *)text.p);
