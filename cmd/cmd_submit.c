@@ -4,7 +4,6 @@
  * Owns:  the document for the length of the call.
  * Fails: with the file, the line and what is wrong; the server checks the rest and names the field.
  */
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -67,7 +66,9 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     char folder[4096];
     const char *name = cmd_value(cmd, "name");
     mr_buf_put_str(json, MR_STR("{\"name\":"));
-    mr_json_put_string(json, mr_str_from(name != NULL ? name : basename(cmd->rest[0])));
+    const char *slash = strrchr(cmd->rest[0], '/');
+    const char *program = slash != NULL && slash[1] != 0 ? slash + 1 : cmd->rest[0];
+    mr_json_put_string(json, mr_str_from(name != NULL ? name : program));
     put_option(json, cmd, "priority", "priority");
     put_option(json, cmd, "time-limit", "time_limit");
     if (!put_range(json, cmd)) return cmd_usage(cmd, "--tasks wants a number or MIN..MAX");
