@@ -144,12 +144,25 @@ static int log_read_once(int run, const char *log, uint64_t base, uint64_t offse
     return MR_ESTATE;
 }
 
+/* On into the next file, so that a short answer means the end of the log. */
+static int log_read_all(int run, const char *log, uint64_t base, uint64_t offset, size_t max_bytes,
+                        struct mr_buf *buf)
+{
+    size_t before = buf->n, most = MR_MIN(max_bytes, ENGINE_READ_BYTES_MAX);
+    for (;;) {
+        size_t done = buf->n - before;
+        if (done >= most) return 0;
+        int error = log_read_once(run, log, base, offset + done, most - done, buf);
+        if (error != 0 || buf->n - before == done) return error;
+    }
+}
+
 static int log_read(int run, const char *log, uint64_t offset, size_t max_bytes, struct mr_buf *buf)
 {
     for (int i = 0; i < RACES_MAX; i++) {
         size_t before = buf->n;
         uint64_t base = base_read(run, log);
-        int error = log_read_once(run, log, base, offset, max_bytes, buf);
+        int error = log_read_all(run, log, base, offset, max_bytes, buf);
         if (base_read(run, log) == base) return error;
         buf->n = before; /* it was rotated while we looked */
     }

@@ -63,16 +63,18 @@ int engine_stop_decode(struct mr_str bytes, struct engine_stop *ret);
 
 /* --- the folder (engine_folder.c) ------------------------------------------------------- */
 
+#define ENGINE_HOME_BYTES_MAX 512u
+#define ENGINE_OWN_PATH_MAX   (ENGINE_HOME_BYTES_MAX + 128u)
+
 /* Absolute, zero-terminated; cut paths do not arise: engine_local_open limits the home's length. */
 struct engine_paths {
-    char home[PATH_MAX];
-    char lease[PATH_MAX]; /* home/leases/L */
-    char job[PATH_MAX];   /* home/workloads/W */
-    char run[PATH_MAX];   /* job/run-R: each replica of a service is a run of its own */
-    char mark[PATH_MAX];  /* job/run-R/lease-L.exit: the end, kept when the lease is forgotten */
+    char home[ENGINE_OWN_PATH_MAX];
+    char lease[ENGINE_OWN_PATH_MAX]; /* home/leases/L */
+    char job[ENGINE_OWN_PATH_MAX];   /* home/workloads/W */
+    char run[ENGINE_OWN_PATH_MAX];   /* job/run-R: each replica of a service is a run of its own */
+    char mark[ENGINE_OWN_PATH_MAX];  /* job/run-R/lease-L.exit: the end, kept when the lease is
+                                        forgotten */
 };
-#define ENGINE_HOME_BYTES_MAX 2048u
-
 void engine_paths_lease(struct engine_paths *paths, struct mr_str home, struct mr_lease_id lease);
 void engine_paths_run(struct engine_paths *paths, struct mr_workload_id workload, uint32_t run);
 bool engine_is_infer(const struct mr_engine_start *start);
@@ -233,5 +235,8 @@ int engine_file_read(struct mr_str home, struct mr_workload_id workload, uint32_
 
 /* The program that is started as the supervisor, instead of programs/millrace. */
 void engine_supervisor_set(struct mr_engine *engine, const char *path);
+/* As on a machine whose inotify watches are used up and whose kernel has no pidfd left to give.
+ * Before the first lease. */
+void engine_polling_force(struct mr_engine *engine);
 
 #endif

@@ -264,32 +264,28 @@ static void spawn_fresh(struct engine_local *local, struct engine_lease *lease)
         return;
     }
     /* Our own child, not waited for yet: the number is its own. */
-    int pidfd = pidfd_open(pid, 0);
+    int pidfd = local->no_pidfds ? -1 : pidfd_open(pid, 0);
     engine_lease_pidfd_set(local, lease, pidfd);
-    if (pidfd < 0 && !lease->polled) {
-        lease->polled = true;
-        local->polled_count++;
-    }
+    if (pidfd >= 0) return;
+    lease->child = pid;
+    engine_lease_poll(local, lease);
 }
 
 /* --- taking up ------------------------------------------------------------------------------ */
 
 static void take_up_alive(struct engine_local *local, struct engine_lease *lease, pid_t holder)
 {
-    int pidfd = pidfd_open(holder, 0);
+    int pidfd = local->no_pidfds ? -1 : pidfd_open(holder, 0);
     if (pidfd >= 0 && engine_lock_holder(lease->paths.lease) != holder) {
         (void)close(pidfd); /* it has ended meanwhile; the number may be another's */
         take_up(local, lease, false);
         return;
     }
     engine_lease_pidfd_set(local, lease, pidfd);
-    if (pidfd < 0 && !lease->polled) {
-        lease->polled = true;
-        local->polled_count++;
-    }
+    if (pidfd < 0) engine_lease_poll(local, lease);
     /* A stop may have been written by a daemon that died before it could say so. */
-    if (engine_file_exists(lease->paths.lease, "stop")) {
-        (void)pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
+    if (engine_file_exists(lease->paths.lease, "stop") && pidfd >= 0) {
+        (void)pidfd_send_signal(pidfd, SIGTERM, NULL, 0); /* gone already is as good */
     }
     engine_lease_look(local, lease);
 }
@@ -333,6 +329,7 @@ void engine_lease_supervisor_gone(struct engine_local *local, struct engine_leas
     siginfo_t info = {0};
     pid_t holder;
     struct engine_end end;
+    lease->child = 0; /* waited for, when there was one */
     if (lease->pidfd >= 0) {
         /* Ours or a predecessor's; only ours can be waited for. */
         (void)waitid(P_PIDFD, (id_t)lease->pidfd, &info, WEXITED | WNOHANG);

@@ -308,6 +308,14 @@ void engine_supervisor_set(struct mr_engine *engine, const char *path)
     (void)snprintf(local->supervisor, sizeof local->supervisor, "%s", path);
 }
 
+void engine_polling_force(struct mr_engine *engine)
+{
+    struct engine_local *local = local_of(engine);
+    if (local->inotify_fd >= 0) (void)close(local->inotify_fd); /* leaves epoll with it */
+    local->inotify_fd = -1;
+    local->no_pidfds = true;
+}
+
 /* --- without a daemon ----------------------------------------------------------------------- */
 
 static bool stop_one(const char *home, const char *name, uint64_t grace_us)

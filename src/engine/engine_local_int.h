@@ -45,7 +45,8 @@ struct engine_lease {
     struct mr_workload_id workload;
     struct engine_paths paths;
     enum engine_lease_state state;
-    int pidfd; /* -1: none */
+    int pidfd;   /* -1: none */
+    pid_t child; /* our supervisor when there is no pidfd of it, else 0 */
     bool infer;
     bool ready;
     bool silent; /* swept: ended without reports, then removed */
@@ -79,6 +80,7 @@ struct engine_local {
 
     /* The thread's. */
     int epoll_fd, inotify_fd;
+    bool no_pidfds; /* for tests */
     uint32_t polled_count;
     struct engine_lease *by_id[ENGINE_BUCKETS];
     struct engine_lease *by_lease_wd[ENGINE_BUCKETS], *by_run_wd[ENGINE_BUCKETS];
@@ -97,6 +99,7 @@ void engine_lease_watch(struct engine_local *local, struct engine_lease *lease);
 void engine_lease_unwatch(struct engine_local *local, struct engine_lease *lease);
 /* Takes over the descriptor. */
 void engine_lease_pidfd_set(struct engine_local *local, struct engine_lease *lease, int pidfd);
+void engine_lease_poll(struct engine_local *local, struct engine_lease *lease);
 
 /* engine_lease.c: what happens to one lease; on the thread. */
 void engine_lease_start(struct engine_local *local, struct mr_lease_id id, struct mr_buf *start);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define EVENTS_MAX     64
@@ -66,10 +67,23 @@ void engine_lease_pidfd_set(struct engine_local *local, struct engine_lease *lea
     lease->pidfd = pidfd;
     if (pidfd < 0) return;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = lease};
-    if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, pidfd, &event) == 0) return;
-    /* Out of memory or of watches: it is looked at instead. */
+    if (epoll_ctl(local->epoll_fd, EPOLL_CTL_ADD, pidfd, &event) != 0)
+        engine_lease_poll(local, lease);
+}
+
+/* Out of watches or descriptors: it is looked at from time to time instead. */
+void engine_lease_poll(struct engine_local *local, struct engine_lease *lease)
+{
     if (!lease->polled) local->polled_count++;
     lease->polled = true;
+}
+
+/* Has a supervisor ended that no pidfd tells of? */
+static bool is_gone(const struct engine_lease *lease)
+{
+    if (lease->pidfd >= 0) return false;
+    if (lease->child > 0) return waitpid(lease->child, NULL, WNOHANG) != 0;
+    return engine_lock_holder(lease->paths.lease) == 0;
 }
 
 /* --- inotify -------------------------------------------------------------------------------- */
@@ -93,10 +107,7 @@ void engine_lease_watch(struct engine_local *local, struct engine_lease *lease)
             local->by_run_wd[at] = lease;
         }
     }
-    if ((lease->lease_wd < 0 || lease->run_wd < 0) && !lease->polled) {
-        lease->polled = true;
-        local->polled_count++;
-    }
+    if (lease->lease_wd < 0 || lease->run_wd < 0) engine_lease_poll(local, lease);
 }
 
 void engine_lease_unwatch(struct engine_local *local, struct engine_lease *lease)
@@ -155,9 +166,7 @@ static void look_at_all(struct engine_local *local, bool polled_only)
             next = lease->next_id;
             if (lease->state == ENGINE_LEASE_ENDED || (polled_only && !lease->polled)) continue;
             engine_lease_look(local, lease);
-            bool gone = lease->polled && engine_lock_holder(lease->paths.lease) == 0 &&
-                        lease->state == ENGINE_LEASE_RUNNING;
-            if (gone) engine_lease_supervisor_gone(local, lease);
+            if (lease->polled && is_gone(lease)) engine_lease_supervisor_gone(local, lease);
         }
     }
 }

@@ -112,6 +112,61 @@ static void stop_all_stops_without_a_daemon(void **state)
     assert_int_equal(mr_engine_local_stop_all(MR_STR("/no/such/home"), 0, &count), 0);
 }
 
+static void leases_are_looked_at_when_nothing_can_be_watched(void **state)
+{
+    struct world *w = *state;
+    world_close(w);
+    setenv("MILLRACE_TEST", "1", 1); /* its supervisor dies before it takes the lock */
+    world_open(w);
+    engine_polling_force(w->engine);
+    world_sh(w, 3, "true");
+    struct world_report *end = world_end(w, 3);
+    assert_int_equal(end->r.exit_kind, ENGINE_EXIT_START_FAILED);
+    world_close(w);
+    unsetenv("MILLRACE_TEST");
+    world_open(w);
+    engine_polling_force(w->engine);
+    world_sh(w, 1,
+             "sleep 0.3; echo '{\"checkpoint_step\":4}' > $MILLRACE_RUN_DIR/progress.json; "
+             "sleep 0.6; exit 8");
+    world_sh(w, 2, "no-such-program");
+    assert_non_null(world_wait(w, MR_ENGINE_STARTED, 1, 0));
+    assert_non_null(world_wait(w, MR_ENGINE_PROGRESS, 1, 0));
+    assert_int_equal(world_end(w, 1)->r.code, 8);
+    assert_int_equal(world_end(w, 2)->r.code, 127);
+    /* Also one that was found. */
+    world_sh(w, 4, "sleep 0.5; exit 9");
+    assert_non_null(world_wait(w, MR_ENGINE_STARTED, 4, 0));
+    world_close(w);
+    world_open(w);
+    engine_polling_force(w->engine);
+    w->engine->ops->adopt(w->engine, (struct mr_lease_id){4});
+    assert_int_equal(world_end(w, 4)->r.code, 9);
+}
+
+static void home_has_the_longest_path_that_it_may_have(void **state)
+{
+    struct world *w = *state;
+    char home[ENGINE_HOME_BYTES_MAX + 2];
+    struct mr_engine *engine = NULL;
+    mr_cleanup(mr_buf_done) struct mr_buf problem;
+    struct mr_engine_local_config config = {.env = &w->env, .programs = MR_STR("/")};
+    mr_buf_init(&problem, 4096);
+    size_t n = strlen(w->home);
+    memcpy(home, w->home, n);
+    while (n < sizeof home) {
+        home[n] = n % 100 == 0 ? '/' : 'h';
+        n++;
+    }
+    home[strlen(w->home)] = '/';
+    config.home = (struct mr_str){home, ENGINE_HOME_BYTES_MAX};
+    assert_int_equal(mr_engine_local_open(&config, &engine, &problem), 0);
+    mr_engine_local_close(engine);
+    config.home.n++;
+    assert_int_equal(mr_engine_local_open(&config, &engine, &problem), MR_EINVALID);
+    assert_true(problem.n > 0);
+}
+
 /* A worker that says that it is ready, leaves three meters, and waits to be killed. */
 static const char fake_infer[] = "#!/bin/sh\n"
                                  "cp \"$MILLRACE_JOB_DIR/meter.bin\" \"$MILLRACE_RUN_DIR/meter\"\n"
@@ -240,6 +295,8 @@ int main(void)
         T(sweep_stops_what_nobody_adopted_and_is_silent),
         T(stop_all_stops_without_a_daemon),
         T(inference_worker_is_found_ready_and_its_meters_are_reported),
+        T(leases_are_looked_at_when_nothing_can_be_watched),
+        T(home_has_the_longest_path_that_it_may_have),
         cmocka_unit_test(socket_fits_whatever_the_home_is),
         cmocka_unit_test(machine_is_described),
     };

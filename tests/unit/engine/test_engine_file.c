@@ -61,7 +61,7 @@ static void offsets_hold_across_rotation(void **state)
         engine_log_put(&log, piece, sizeof piece);
         /* What was just written is there, whichever file it went to. */
         assert_int_equal(get(w, "stdout", at, 100, &buf), 0);
-        assert_int_equal(buf.n, 50);
+        assert_int_equal(buf.n, sizeof piece);
         assert_memory_equal(buf.p, piece, 50);
     }
     engine_log_close(&log);
@@ -73,6 +73,7 @@ static void offsets_hold_across_rotation(void **state)
     assert_int_equal(get(w, "stdout", 0, 10, &buf), MR_ESTATE);
     uint64_t at = oldest;
     while (get(w, "stdout", at, 300, &buf) == 0 && buf.n > 0) {
+        if (buf.n < 300) assert_int_equal(at + buf.n, TOTAL);
         for (size_t i = 0; i < buf.n; i++)
             assert_int_equal(buf.p[i], byte_at(at + i));
         at += buf.n;
@@ -97,8 +98,8 @@ static void big_output_loses_nothing(void **state)
         assert_int_equal(get(w, "stdout", at, (size_t)1 << 20, &buf), 0);
         if (buf.n == 0) break;
         at += buf.n;
-        /* Parts end where a file ends, which is at a multiple of 16 here. */
-        assert_int_equal(buf.n % 16, 0);
+        /* A short answer means the end, also where one file ends and the next begins. */
+        if (buf.n < (size_t)1 << 20) assert_int_equal(at, 2500000 * 16);
         for (size_t i = 0; i < buf.n; i += 16) {
             uint64_t v = 0;
             assert_int_equal(mr_str_to_u64((struct mr_str){(char *)buf.p + i, 15}, &v), 0);
