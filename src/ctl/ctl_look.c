@@ -283,6 +283,21 @@ static bool name_is_safe(struct mr_str name)
     return true;
 }
 
+/* Where the oldest byte of a log is that was not rotated away: the engine tells it under a name of its
+ * own. 0 when it is no log. */
+static uint64_t log_oldest(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_id id)
+{
+    bool out = mr_str_equal(call->name, MR_STR("stdout"));
+    uint64_t oldest = 0;
+    if (!out && !mr_str_equal(call->name, MR_STR("stderr"))) return 0;
+    int error = ctl->engine->ops->file_read(ctl->engine, id, call->run, call->rank,
+                                            out ? MR_STR("stdout.base") : MR_STR("stderr.base"), 0, 32,
+                                            &call->out);
+    if (error != 0 || mr_str_to_u64(mr_buf_str(&call->out), &oldest) != 0) oldest = 0;
+    mr_buf_reset(&call->out);
+    return oldest;
+}
+
 static void look_file(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct mr_workload_info info;
@@ -295,6 +310,12 @@ static void look_file(struct mr_ctl *ctl, struct mr_ctl_call *call)
     }
     call->error = ctl->engine->ops->file_read(ctl->engine, info.id, call->run, call->rank, call->name,
                                               call->offset, most, &call->out);
+    if (call->error == MR_ESTATE) {
+        /* The beginning was rotated away: on from what is left, and the call says where that is. */
+        call->offset = MR_MAX(call->offset, log_oldest(ctl, call, info.id));
+        call->error = ctl->engine->ops->file_read(ctl->engine, info.id, call->run, call->rank,
+                                                  call->name, call->offset, most, &call->out);
+    }
     if (call->error == MR_ENOT_FOUND) {
         ctl_problem(call, "workload %llu has no %.*s%s", (unsigned long long)info.id.v,
                     MR_STR_ARG(call->name), info.run == 0 ? " yet: it has not started" : "");

@@ -100,6 +100,8 @@ static void piece_came(struct gate_request *request)
         reader_fail(request);
         return;
     }
+    /* Of a log that was rotated the piece may begin later than was asked for. */
+    reader->offset = MR_MAX(reader->offset, call->offset);
     bool last = piece.n < call->limit;
     if (!request->streaming && !reader->follow && (last || !reader->whole)) {
         piece_reply(request, piece);
@@ -233,6 +235,10 @@ void gate_handle_logs(struct gate_request *request, const struct mr_http_request
     }
     if (mr_http_query_get(http, MR_STR("follow"), &request->arena, &text)) {
         reader->follow = !mr_str_equal(text, MR_STR("0")) && !mr_str_equal(text, MR_STR("false"));
+    }
+    /* Everything that is there, as for a file, instead of one piece and where the next begins. */
+    if (mr_http_query_get(http, MR_STR("raw"), &request->arena, &text)) {
+        reader->whole = !mr_str_equal(text, MR_STR("0")) && !mr_str_equal(text, MR_STR("false"));
     }
     if (reader->follow && !request->head_only) {
         reader_state(request);

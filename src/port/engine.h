@@ -73,7 +73,9 @@ struct mr_engine_ops {
     void (*address)(struct mr_engine *engine, struct mr_lease_id lease, struct mr_buf *buf);
     /* Bytes of a workload's file from offset on, newest run last: "stdout", "stderr" of a rank, or
      * "progress.json", "result.json". Up to max bytes into buf. Synchronous but bounded (1 MiB).
-     * MR_ENOT_FOUND. run 0: the newest. */
+     * MR_ENOT_FOUND. run 0: the newest. A short answer is the end of the file. Of a log only the
+     * newest part is kept: MR_ESTATE before it, and "stdout.base", "stderr.base" tell where it begins
+     * (a number as text). */
     int (*file_read)(struct mr_engine *engine, struct mr_workload_id workload, uint32_t run,
                      uint32_t rank, struct mr_str name, uint64_t offset, size_t max_bytes,
                      struct mr_buf *buf);
