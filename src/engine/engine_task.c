@@ -312,7 +312,10 @@ _Noreturn static void child_run(const struct engine_super *super, const struct l
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     limits_set();
     engine_cgroups_enter(&super->groups);
-    int in = open(launch->stdin_path, O_RDONLY | O_CLOEXEC);
+    /* Ranks open their input themselves; mpirun would forward it to the first, and crashes now and
+     * then when that one has ended before. */
+    const char *input = super->order.s.mpi ? "/dev/null" : launch->stdin_path;
+    int in = open(input, O_RDONLY | O_CLOEXEC);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int out = launch->out_fd >= 0 ? launch->out_fd : null;
     int err = launch->err_fd >= 0 ? launch->err_fd : null;
