@@ -88,9 +88,10 @@ static void conn_wait(struct gate_conn *conn)
         return;
     }
     enum gate_due_kind kind = busy ? GATE_DUE_HEAD : GATE_DUE_IDLE;
-    if (conn->due.set && conn->due.kind == kind) return;
-    conn->head_bytes = 0;
-    gate_due_set(gate, kind, &conn->due);
+    if (!conn->due.set || conn->due.kind != kind) {
+        conn->head_bytes = 0;
+        gate_due_set(gate, kind, &conn->due);
+    }
     if (busy && mr_http_parser_wants_continue(conn->parser)) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
         gate_conn_send(conn, go_on, sizeof go_on - 1);
