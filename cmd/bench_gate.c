@@ -39,6 +39,9 @@ static const struct {
 } steps[] = {
     {MR_CTL_TENANT_SET, "{\"name\":\"bench\"}"},
     {MR_CTL_KEY_NEW, "{\"tenant\":\"bench\",\"role\":\"user\"}"},
+    {MR_CTL_TENANT_SET, "{\"name\":\"other\"}"},
+    /* A service is its tenant's own; an administrator's key may call it all the same. */
+    {MR_CTL_KEY_NEW, "{\"tenant\":\"other\",\"role\":\"admin\"}"},
     {MR_CTL_NODE_SET, "{\"id\":1,\"cpu_milli\":64000,\"mem_mib\":65536}"},
     {MR_CTL_SUBMIT, "{\"kind\":\"service\",\"tenant\":\"bench\",\"name\":\"mock\",\"replicas\":1,"
                     "\"resources\":{\"cpus\":1,\"memory\":\"64MiB\"},"
@@ -60,9 +63,9 @@ static void step_done(struct mr_ctl_call *call)
     if (key != NULL) {
         key += 7;
         size_t left = out.n - (size_t)(key - out.p), n = 0;
-        while (n < left && key[n] != '"' && n + 1 < sizeof w->key)
+        while (n < left && key[n] != '"' && n + 1 < sizeof w->keys[0])
             n++;
-        memcpy(w->key, key, n);
+        memcpy(w->keys[w->key_count++], key, n);
     }
     mr_buf_done(&call->out);
     mr_buf_done(&call->out_text);
@@ -139,7 +142,7 @@ static bool client_take(struct drive *d, struct client *c, const char *request, 
         d->last[kept] = 0;
         return false;
     }
-    if (d->latency_count < LATENCIES_MAX) {
+    if (d->latency_ns != NULL && d->latency_count < LATENCIES_MAX) {
         d->latency_ns[d->latency_count++] = (uint32_t)(bench_now_ns() - c->sent_ns);
     }
     d->requests++;
@@ -151,13 +154,14 @@ static bool client_take(struct drive *d, struct client *c, const char *request, 
 static void drive_run(struct drive *d, uint16_t port, const char *request, uint32_t clients,
                       uint64_t ns)
 {
-    static struct client list[BENCH_CLIENTS_MAX];
+    struct client *list = calloc(BENCH_CLIENTS_MAX, sizeof *list);
     struct epoll_event events[BENCH_CLIENTS_MAX];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     size_t n = strlen(request);
     d->requests = 0;
     d->latency_count = 0;
-    d->failed = false;
+    d->failed = list == NULL || epoll < 0;
+    if (d->failed) clients = 0;
     for (uint32_t i = 0; i < clients; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
         list[i].fd = bench_gate_dial(port);
@@ -180,7 +184,8 @@ static void drive_run(struct drive *d, uint16_t port, const char *request, uint3
     for (uint32_t i = 0; i < clients; i++) {
         if (list[i].fd >= 0) (void)close(list[i].fd); /* what is on its way is not counted */
     }
-    (void)close(epoll);
+    if (epoll >= 0) (void)close(epoll); /* watched only */
+    free(list);
 }
 
 static int order_u32(const void *a, const void *b)
@@ -290,6 +295,56 @@ static void measure_latency(struct bench_world *w, struct drive *d, const char *
     }
 }
 
+struct half { /* one tenant's clients */
+    struct drive drive;
+    struct bench_world *w;
+    char request[1024];
+    uint32_t clients;
+    uint64_t ns;
+};
+static void *half_main(void *arg)
+{
+    struct half *half = arg;
+    drive_run(&half->drive, half->w->port, half->request, half->clients, half->ns);
+    return NULL;
+}
+
+/* Two tenants that always wait, one with three times the connections of the other and short
+ * answers, at a worker of four slots: the virtual token counter promises that their service differs
+ * by no more than twice what may run at once (Sheng et al., OSDI 2024), however long it goes on. */
+static void measure_fairness(struct bench_world *w)
+{
+    static struct half halves[2];
+    pthread_t threads[2];
+    char note[200];
+    double units[2];
+    bench_flag_set(&w->slow);
+    for (uint32_t i = 0; i < 2; i++) {
+        halves[i].w = w;
+        halves[i].clients = i == 0 ? 24 : 8;
+        halves[i].ns = w->report->quick ? 300000000u : 2000000000u;
+        request_put(halves[i].request, sizeof halves[i].request, w->keys[i]);
+        if (pthread_create(&threads[i], NULL, half_main, &halves[i]) != 0) return;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        (void)pthread_join(threads[i], NULL); /* was just created */
+        /* Tenants are numbered from 1. */
+        units[i] =
+            (double)halves[i].drive.requests * (BENCH_PROMPT_TOKENS + 2 * BENCH_SLOW_TOKENS(i + 1));
+    }
+    double bound = 2.0 * BENCH_SLOW_SLOTS * (BENCH_PROMPT_TOKENS + 2 * BENCH_SLOW_TOKENS(2));
+    double apart = units[0] > units[1] ? units[0] - units[1] : units[1] - units[0];
+    bool failed = halves[0].drive.failed || halves[1].drive.failed;
+    (void)snprintf(
+        note, sizeof note,
+        "24 connections got %.0f units in %llu chats, 8 got %.0f in %llu; the goal is the "
+        "bound of the virtual token counter",
+        units[0], (unsigned long long)halves[0].drive.requests, units[1],
+        (unsigned long long)halves[1].drive.requests);
+    bar_put(w->report, "two backlogged tenants: service apart", failed ? -1 : apart, "units", bound,
+            true, note);
+}
+
 static uint64_t rss_bytes(void)
 {
     unsigned long long size = 0, resident = 0;
@@ -310,9 +365,9 @@ static void measure_streams(struct bench_world *w)
     uint64_t room = limit.rlim_cur > 600 ? (limit.rlim_cur - 500) / 2 : 0;
     uint32_t want = (uint32_t)MR_MIN(room, w->report->quick ? 200u : STREAMS_WANTED), open = 0;
     int *fds = calloc(want + 1, sizeof *fds);
-    int n =
-        snprintf(request, sizeof request,
-                 "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", w->key);
+    int n = snprintf(request, sizeof request,
+                     "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
+                     w->keys[0]);
     uint64_t before = rss_bytes();
     for (; fds != NULL && open < want; open++) {
         fds[open] = bench_gate_dial(w->port);
@@ -401,7 +456,7 @@ static void *clients_main(void *arg)
         (void)poll(NULL, 0, 10);
     }
     if (bench_flag_get(&w->ready) && d.latency_ns != NULL) {
-        request_put(request, sizeof request, w->key);
+        request_put(request, sizeof request, w->keys[0]);
         drive_run(&d, w->port, request, 8, 200000000); /* warms up, and waits for the worker */
         if (d.failed) {
             (void)fprintf(stderr, "bench gate: a chat failed after %llu good ones: %s\n",
@@ -416,6 +471,7 @@ static void *clients_main(void *arg)
             drive_run(&d, w->port, request, 32, 200000000);
             measure_billing(w, before + d.requests);
             measure_streams(w);
+            measure_fairness(w);
         }
     } else {
         bench_flag_set(&w->failed);

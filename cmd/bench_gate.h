@@ -13,6 +13,11 @@
 
 #define BENCH_CLIENTS_MAX 64
 
+/* The worker when it is slow: so few slots, and answers that differ by tenant. */
+#define BENCH_SLOW_SLOTS          4u
+#define BENCH_PROMPT_TOKENS       20u
+#define BENCH_SLOW_TOKENS(tenant) ((tenant) % 2 ? 16u : 64u)
+
 struct bench_world {
     struct bench_report *report;
     char folder[64];
@@ -31,13 +36,15 @@ struct bench_world {
     struct mr_post snapshot_post;
     struct mr_ctl_call call;
     uint32_t step;
-    char key[128];
+    char keys[2][128]; /* of two tenants */
+    uint32_t key_count;
     uint16_t port, bare_port, http_port, nginx_port;
     bool ready, failed; /* atomic */
     uint64_t metered;   /* SETTLED that the worker got, atomic */
     /* mocks */
     int wire_fd, http_fd;
     bool stop; /* atomic */
+    bool slow; /* atomic: the worker has few slots and takes its time */
     pid_t nginx;
 };
 

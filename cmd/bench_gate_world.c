@@ -285,6 +285,17 @@ void bench_gate_write_all(int fd, const void *bytes, size_t n)
     }
 }
 
+static void mock_hello(const struct bench_world *w, uint32_t slots, struct mr_buf *out)
+{
+    /* The lease is the first that this cloud gives. */
+    mr_wire_put(out, &(struct mr_wire_frame){.type = MR_WIRE_HELLO,
+                                             .u.hello = {.lease = w->started[0].lease.v,
+                                                         .ready = true,
+                                                         .slots = slots,
+                                                         .context_tokens = 4096,
+                                                         .model = MR_STR("mock")}});
+}
+
 static void mock_answer(struct bench_world *w, const struct mr_wire_frame *frame, uint64_t *serial,
                         struct mr_buf *out)
 {
@@ -292,16 +303,19 @@ static void mock_answer(struct bench_world *w, const struct mr_wire_frame *frame
         __atomic_add_fetch(&w->metered, 1, __ATOMIC_RELAXED);
     }
     if (frame->type != MR_WIRE_SUBMIT) return;
-    mr_wire_put(out,
-                &(struct mr_wire_frame){.type = MR_WIRE_TOKENS,
-                                        .stream = frame->stream,
-                                        .u.tokens = {ANSWER_TOKENS, mr_str_from(answer_text)}});
+    uint32_t tenant = frame->u.submit.tenant;
+    bool slow = bench_flag_get(&w->slow);
+    uint32_t tokens = slow ? BENCH_SLOW_TOKENS(tenant) : ANSWER_TOKENS;
+    if (slow) (void)poll(NULL, 0, 1); /* so that others wait */
+    mr_wire_put(out, &(struct mr_wire_frame){.type = MR_WIRE_TOKENS,
+                                             .stream = frame->stream,
+                                             .u.tokens = {tokens, mr_str_from(answer_text)}});
     mr_wire_put(out, &(struct mr_wire_frame){.type = MR_WIRE_END,
                                              .stream = frame->stream,
                                              .u.end = {.serial = ++*serial,
-                                                       .tenant = frame->u.submit.tenant,
+                                                       .tenant = tenant,
                                                        .finish = MR_FINISH_STOP,
-                                                       .usage = {20, 0, ANSWER_TOKENS}}});
+                                                       .usage = {BENCH_PROMPT_TOKENS, 0, tokens}}});
 }
 
 /* The worker: one connection, the gate's; answers each SUBMIT with TOKENS and END at once. */
@@ -315,13 +329,8 @@ void *bench_gate_mock_worker(void *arg)
     mr_buf_init(&in, 64u << 20);
     mr_buf_init(&out, 64u << 20);
     mr_arena_init(&arena, 64u << 20);
-    /* The lease is the first that this cloud gives. */
-    mr_wire_put(&out, &(struct mr_wire_frame){.type = MR_WIRE_HELLO,
-                                              .u.hello = {.lease = w->started[0].lease.v,
-                                                          .ready = true,
-                                                          .slots = 256,
-                                                          .context_tokens = 4096,
-                                                          .model = MR_STR("mock")}});
+    bool slow = false;
+    mock_hello(w, 256, &out);
     while (fd >= 0) {
         if (out.n > 0) bench_gate_write_all(fd, out.p, out.n);
         mr_buf_reset(&out);
@@ -339,6 +348,10 @@ void *bench_gate_mock_worker(void *arg)
             mock_answer(w, &frame, &serial, &out);
         }
         mr_buf_drop_front(&in, at);
+        if (!slow && bench_flag_get(&w->slow)) {
+            slow = true;
+            mock_hello(w, BENCH_SLOW_SLOTS, &out);
+        }
     }
     if (fd >= 0) (void)close(fd); /* nothing is left to say */
     mr_buf_done(&in);
