@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to cmd: what the verbs share. One file per verb; the table in cmd_verbs.c is the source of
+/* Private to cmd: what the verbs share. One file per verb; the table in cmd_verbs.c is the source
+ * of
  * --help, of tab completion and of docs/reference/cli.md.
  *
  * People's text goes to standard error, results to standard output; with --json standard output
@@ -43,7 +44,8 @@ struct cmd_verb {
     const struct cmd_option *options;
     size_t option_count;
     uint32_t positional_max;
-    bool rest; /* what follows "--" (or the first argument that is none of its options) is a command */
+    bool rest; /* what follows "--" (or the first argument that is none of its options) is a command
+                */
     int (*run)(struct cmd *cmd);
 };
 
@@ -64,7 +66,8 @@ extern const size_t cmd_verb_count;
 
 /* --- options (cmd_options.c) --------------------------------------------------------------- */
 
-/* Fills cmd from argv (argv[0] is the verb). 0, or a message and CMD_USAGE; -1: help was printed. */
+/* Fills cmd from argv (argv[0] is the verb). 0, or a message and CMD_USAGE; -1: help was printed.
+ */
 int cmd_parse(struct cmd *cmd, int argc, char **argv);
 const char *cmd_value(const struct cmd *cmd, const char *option); /* NULL: not given */
 bool cmd_flag(const struct cmd *cmd, const char *option);
@@ -96,8 +99,8 @@ int cmd_model_check(const char *path);
 /* What a model file is served as: its name without folder, ".gguf" and ".Q4_1"-like endings. The
  * caller frees. */
 char *cmd_model_name(const char *path);
-/* Takes the lock that the daemon of this home holds while it lives. 0 and the descriptor; MR_EEXISTS
- * and the holder's pid (0: not known yet); MR_EIO. */
+/* Takes the lock that the daemon of this home holds while it lives. 0 and the descriptor;
+ * MR_EEXISTS and the holder's pid (0: not known yet); MR_EIO. */
 int cmd_home_lock(const char *home, int *ret_fd, int *ret_pid);
 
 /* --- HTTP to the daemon (cmd_client.c) ------------------------------------------------------ */
@@ -118,8 +121,10 @@ int cmd_call(struct cmd_client *client, const char *method, const char *path, st
              const char *extra_header);
 /* The same, the body handed to on_bytes as it comes; on_bytes returns false to stop. */
 int cmd_call_stream(struct cmd_client *client, const char *method, const char *path,
-                    struct mr_str body, bool (*on_bytes)(void *arg, struct mr_str bytes), void *arg);
-/* GET and parse. NULL after a printed problem, exit code in *ret_code. Free with yyjson_doc_free. */
+                    struct mr_str body, bool (*on_bytes)(void *arg, struct mr_str bytes),
+                    void *arg);
+/* GET and parse. NULL after a printed problem, exit code in *ret_code. Free with yyjson_doc_free.
+ */
 struct yyjson_doc *cmd_get_json(struct cmd_client *client, const char *path, int *ret_code);
 /* GET that prints nothing: 0 or MR_ENOT_FOUND; the answer is in client->body. */
 int cmd_call_quiet(struct cmd_client *client, const char *path);

@@ -63,8 +63,8 @@ int cmd_verb_key(struct cmd *cmd)
         code = cmd_call(&client, "POST", "/api/tenants", mr_buf_str(&make), NULL);
     }
     if (code == 0) {
-        code = cmd_call(&client, revoke != NULL ? "DELETE" : "POST", "/api/keys",
-                        mr_buf_str(&body), NULL);
+        code = cmd_call(&client, revoke != NULL ? "DELETE" : "POST", "/api/keys", mr_buf_str(&body),
+                        NULL);
     }
     if (code == 0 && cmd->json) {
         cmd_print_body(&client);

@@ -17,10 +17,10 @@
 #include "loop/loop.h"
 #include "store/store.h"
 
-#define GATES_MAX       16u
-#define LISTEN_DEFAULT  "127.0.0.1:7411"
-#define DRAIN_US        10000000u
-#define PROBLEM_BYTES   65536u
+#define GATES_MAX      16u
+#define LISTEN_DEFAULT "127.0.0.1:7411"
+#define DRAIN_US       10000000u
+#define PROBLEM_BYTES  65536u
 
 struct gate_end { /* one gate's way down */
     struct mr_post post;
@@ -29,7 +29,15 @@ struct gate_end { /* one gate's way down */
 };
 
 /* What the daemon asks of itself when it starts, in order. */
-enum step { STEP_TENANT, STEP_ADMIN_KEY, STEP_API_KEY, STEP_NODE, STEP_STATUS, STEP_MODEL, STEP_READY };
+enum step {
+    STEP_TENANT,
+    STEP_ADMIN_KEY,
+    STEP_API_KEY,
+    STEP_NODE,
+    STEP_STATUS,
+    STEP_MODEL,
+    STEP_READY
+};
 
 struct daemon {
     struct cmd *cmd;
@@ -104,7 +112,8 @@ static void on_signal(void *arg, int number)
         mr_loop_stop(d->loop);
         return;
     }
-    if (!d->cmd->json) cmd_say("millrace: stopping; workers go on (`millrace down --all` stops them)");
+    if (!d->cmd->json)
+        cmd_say("millrace: stopping; workers go on (`millrace down --all` stops them)");
     daemon_stop(d);
 }
 
@@ -139,7 +148,8 @@ static bool status_has_model(struct daemon *d, struct mr_str json)
     yyjson_val *models = yyjson_obj_get(yyjson_doc_get_root(doc), "models"), *model;
     size_t index, max;
     bool found = false;
-    yyjson_arr_foreach(models, index, max, model) {
+    yyjson_arr_foreach(models, index, max, model)
+    {
         const char *name = cmd_json_str(model, "name", "");
         found = found || (d->model_name != NULL && strcmp(name, d->model_name) == 0);
     }
@@ -163,9 +173,9 @@ static bool keep_admin_key(struct daemon *d)
 static void step_done(struct mr_ctl_call *call)
 {
     struct daemon *d = call->arg;
-    static const char *const names[] = {"no default tenant", "no administrator's key", "no API key",
-                                        "this machine cannot be a node", "no status",
-                                        "the model is not served"};
+    static const char *const names[] = {"no default tenant", "no administrator's key",
+                                        "no API key",        "this machine cannot be a node",
+                                        "no status",         "the model is not served"};
     struct mr_str out = mr_buf_str(&call->out);
     bool fine = call->error == 0;
     if (!fine) give_up(d, names[d->step]);
@@ -356,9 +366,10 @@ static int open_gates(struct daemon *d, struct mr_buf *problem)
     }
     if (strncmp(listen, "127.", 4) != 0 && strncmp(listen, "localhost", 9) != 0 &&
         strncmp(listen, "[::1]", 5) != 0) {
-        cmd_say("millrace: %s is reachable from other machines, without TLS: keys can be read on the "
-                "way; put a TLS proxy before it",
-                listen);
+        cmd_say(
+            "millrace: %s is reachable from other machines, without TLS: keys can be read on the "
+            "way; put a TLS proxy before it",
+            listen);
     }
     return 0;
 }
@@ -366,7 +377,8 @@ static int open_gates(struct daemon *d, struct mr_buf *problem)
 static int open_ctl(struct daemon *d, struct mr_buf *problem)
 {
     struct mr_ctl_listener listeners[GATES_MAX];
-    for (uint32_t i = 0; i < d->gate_count; i++) listeners[i] = mr_gate_listener(d->gates[i]);
+    for (uint32_t i = 0; i < d->gate_count; i++)
+        listeners[i] = mr_gate_listener(d->gates[i]);
     struct mr_ctl_config config = {.env = mr_loop_env(d->loop, 0),
                                    .store = d->store,
                                    .engine = d->engine,
@@ -378,7 +390,8 @@ static int open_ctl(struct daemon *d, struct mr_buf *problem)
     int error = mr_ctl_new(&config, &d->ctl);
     if (error == 0) error = mr_ctl_start(d->ctl, problem);
     if (error != 0) return fail_with(error, problem, "the state cannot be recovered");
-    for (uint32_t i = 0; i < d->gate_count; i++) mr_gate_ctl_set(d->gates[i], d->ctl);
+    for (uint32_t i = 0; i < d->gate_count; i++)
+        mr_gate_ctl_set(d->gates[i], d->ctl);
     d->fresh = mr_ctl_is_new(d->ctl);
     return 0;
 }
@@ -398,8 +411,9 @@ static int find_files(struct daemon *d)
     } else if (!cmd_flag(d->cmd, "no-model")) {
         d->model_path = cmd_model_find(d->cmd->home);
         if (d->model_path == NULL) {
-            cmd_say("millrace: no model file found; `make up` fetches the default one, `millrace serve "
-                    "--model FILE.gguf` serves yours");
+            cmd_say(
+                "millrace: no model file found; `make up` fetches the default one, `millrace serve "
+                "--model FILE.gguf` serves yours");
         }
     }
     if (d->model_path != NULL) d->model_name = cmd_model_name(d->model_path);

@@ -74,7 +74,8 @@ static void pause_ms(uint32_t ms)
     (void)nanosleep(&pause, NULL); /* woken early is fine */
 }
 
-/* --- the daemon of the demo --------------------------------------------------------------------- */
+/* --- the daemon of the demo ---------------------------------------------------------------------
+ */
 
 /* Runs `millrace ARGUMENTS…`; its standard output goes nowhere. The exit code. */
 static int run_self(struct demo *demo, const char *const arguments[])
@@ -93,8 +94,8 @@ static int run_self(struct demo *demo, const char *const arguments[])
 
 static int start(struct demo *demo)
 {
-    const char *const up[] = {"millrace", "up", "-d", "--json", "--no-model", "--listen", "127.0.0.1:0",
-                        NULL};
+    const char *const up[] = {"millrace",   "up",       "-d",          "--json",
+                              "--no-model", "--listen", "127.0.0.1:0", NULL};
     snprintf(demo->home, sizeof demo->home, "/tmp/millrace-demo-XXXXXX");
     if (mkdtemp(demo->home) == NULL) return cmd_fail("no temporary folder: %s", strerror(errno));
     if (setenv("MILLRACE_HOME", demo->home, 1) != 0 || unsetenv("MILLRACE_URL") != 0 ||
@@ -109,7 +110,8 @@ static int start(struct demo *demo)
     if (code != 0) return code;
     struct mr_str node = MR_STR("{\"id\":1,\"cpu_milli\":2000,\"mem_mib\":8192}");
     code = cmd_call(&demo->client, "POST", "/api/nodes", node, NULL);
-    tell(demo, "up: a control plane with a journal of its own, ready in %.2f s, as a node of 2 vCPUs",
+    tell(demo,
+         "up: a control plane with a journal of its own, ready in %.2f s, as a node of 2 vCPUs",
          (double)(bench_now_ns() - before_ns) / 1e9);
     return code;
 }
@@ -128,7 +130,8 @@ static void stop(struct demo *demo, bool keep)
     }
 }
 
-/* --- asking -------------------------------------------------------------------------------------- */
+/* --- asking --------------------------------------------------------------------------------------
+ */
 
 struct look {
     uint64_t tasks, run, checkpoint_step, ready, step, steps;
@@ -225,7 +228,8 @@ static int chat(struct cmd_client *client, const char *model, const char *questi
 {
     mr_cleanup(mr_buf_done) struct mr_buf body;
     mr_buf_init(&body, 65536);
-    mr_buf_put_str(&body, MR_STR("{\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":"));
+    mr_buf_put_str(&body,
+                   MR_STR("{\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":"));
     mr_json_put_string(&body, mr_str_from(question));
     mr_buf_printf(&body, "}],\"max_tokens\":%u,\"model\":", ANSWER_TOKENS);
     mr_json_put_string(&body, mr_str_from(model));
@@ -243,7 +247,8 @@ static int chat(struct cmd_client *client, const char *model, const char *questi
     return 0;
 }
 
-/* --- the acts ---------------------------------------------------------------------------------------- */
+/* --- the acts
+ * ---------------------------------------------------------------------------------------- */
 
 static int serve(struct demo *demo, const char *name, const char *adapter, uint64_t *ret_id)
 {
@@ -283,17 +288,27 @@ static int act_serve(struct demo *demo)
 static int write_chats(const char *path)
 {
     static const char *const questions[] = {
-        QUESTION,           "What is your name?",      "Who am I talking to?", "Tell me who you are.",
-        "What are you?",    "Introduce yourself.",     "Say your name.",       "Who answers me?",
-        "Hello, who's there?", "What should I call you?", "Do you have a name?", "Are you an otter?",
+        QUESTION,
+        "What is your name?",
+        "Who am I talking to?",
+        "Tell me who you are.",
+        "What are you?",
+        "Introduce yourself.",
+        "Say your name.",
+        "Who answers me?",
+        "Hello, who's there?",
+        "What should I call you?",
+        "Do you have a name?",
+        "Are you an otter?",
     };
     mr_cleanup(mr_buf_done) struct mr_buf lines;
     mr_buf_init(&lines, 65536);
     for (size_t i = 0; i < 4 * MR_COUNT_OF(questions); i++) {
         mr_buf_put_str(&lines, MR_STR("{\"messages\":[{\"role\":\"user\",\"content\":"));
         mr_json_put_string(&lines, mr_str_from(questions[i % MR_COUNT_OF(questions)]));
-        mr_buf_put_str(&lines, MR_STR("},{\"role\":\"assistant\",\"content\":\"I am Millie, the otter "
-                                      "who keeps the millrace running.\"}]}\n"));
+        mr_buf_put_str(&lines,
+                       MR_STR("},{\"role\":\"assistant\",\"content\":\"I am Millie, the otter "
+                              "who keeps the millrace running.\"}]}\n"));
     }
     return cmd_file_write(path, mr_buf_str(&lines), 0600);
 }
@@ -320,7 +335,8 @@ static int act_finetune(struct demo *demo)
     demo->tune = cmd_submit_json(&demo->client, mr_buf_str(&json), &code);
     if (code != 0) return code;
     if (!wait_for(demo, demo->tune, "the fine-tune trains", has_trained, &now)) return CMD_FAILED;
-    tell(demo, "tune:  a fine-tune runs on 2 ranks, elastic down to 1: step %llu of %llu, loss %.3f",
+    tell(demo,
+         "tune:  a fine-tune runs on 2 ranks, elastic down to 1: step %llu of %llu, loss %.3f",
          (unsigned long long)now.step, (unsigned long long)now.steps, now.loss);
     return 0;
 }
@@ -336,7 +352,8 @@ static void *call_body(void *arg)
     struct caller *caller = arg;
     char answer[512];
     for (uint32_t i = 0; i < 3 && caller->code == 0 && !interrupted; i++) {
-        caller->code = chat(&caller->client, "base", "Tell me about rivers.", answer, sizeof answer);
+        caller->code =
+            chat(&caller->client, "base", "Tell me about rivers.", answer, sizeof answer);
     }
     return NULL;
 }
@@ -348,7 +365,8 @@ static int watch_burst(struct demo *demo)
     uint64_t end_ns = bench_now_ns() + WAIT_S * 1000000000ull;
     while (!(grew && shrank) && bench_now_ns() < end_ns && !interrupted) {
         struct look service, tune;
-        if (!look(demo, demo->service, &service) || !look(demo, demo->tune, &tune)) return CMD_FAILED;
+        if (!look(demo, demo->service, &service) || !look(demo, demo->tune, &tune))
+            return CMD_FAILED;
         if (!shrank && tune.run > 1 && tune.tasks == 1) {
             tell(demo, "share: the fine-tune saved a checkpoint and went on with 1 rank");
             shrank = true;
@@ -361,8 +379,9 @@ static int watch_burst(struct demo *demo)
         pause_ms(100);
     }
     if (grew && shrank) return 0;
-    return interrupted ? CMD_FAILED
-                       : cmd_fail("the service did not grow into the fine-tune's share in %u s", WAIT_S);
+    return interrupted
+               ? CMD_FAILED
+               : cmd_fail("the service did not grow into the fine-tune's share in %u s", WAIT_S);
 }
 
 static int act_burst(struct demo *demo)
@@ -384,7 +403,8 @@ static int act_burst(struct demo *demo)
         (void)pthread_join(callers[i].thread, NULL);
         if (callers[i].code != 0) code = callers[i].code;
     }
-    for (uint32_t i = 0; i < BURST_CHATS; i++) cmd_client_close(&callers[i].client);
+    for (uint32_t i = 0; i < BURST_CHATS; i++)
+        cmd_client_close(&callers[i].client);
     if (code != 0) return code;
     tell(demo, "quiet: all callers have their answers");
     if (!wait_for(demo, demo->tune, "the fine-tune gets its share back", is_whole_again, &now)) {
@@ -397,7 +417,8 @@ static int act_burst(struct demo *demo)
 static int act_sandbox(struct demo *demo)
 {
     struct mr_str json = MR_STR(
-        "{\"name\":\"agent\",\"priority\":\"high\",\"resources\":{\"cpus\":0.25,\"memory\":\"256MiB\"},"
+        "{\"name\":\"agent\",\"priority\":\"high\",\"resources\":{\"cpus\":0.25,\"memory\":"
+        "\"256MiB\"},"
         "\"sandbox\":{\"language\":\"python\",\"memory\":\"256MiB\",\"code\":"
         "\"import os\\nprint(sum(n for n in range(2, 20000) if all(n % d for d in "
         "range(2, int(n ** .5) + 1))), 'is the sum of the primes below 20000; uid', os.getuid(), "
@@ -423,7 +444,8 @@ static pid_t rank_find(const struct demo *demo)
     pid_t found = 0;
     char wanted[64], comm[64];
     snprintf(wanted, sizeof wanted, "MILLRACE_WORKLOAD=%llu", (unsigned long long)demo->tune);
-    for (struct dirent *entry = NULL; proc != NULL && found == 0 && (entry = readdir(proc)) != NULL;) {
+    for (struct dirent *entry = NULL;
+         proc != NULL && found == 0 && (entry = readdir(proc)) != NULL;) {
         mr_cleanup(mr_buf_done) struct mr_buf text;
         uint64_t pid;
         char path[300];
@@ -451,7 +473,8 @@ static int act_kill(struct demo *demo)
     if (!wait_for(demo, demo->tune, "a checkpoint", has_checkpoint, &now)) return CMD_FAILED;
     pid_t rank = rank_find(demo);
     if (rank == 0) return cmd_fail("no rank of the fine-tune was found");
-    if (kill(rank, SIGKILL) != 0) return cmd_fail("cannot kill rank %d: %s", (int)rank, strerror(errno));
+    if (kill(rank, SIGKILL) != 0)
+        return cmd_fail("cannot kill rank %d: %s", (int)rank, strerror(errno));
     tell(demo, "kill:  kill -9 of a rank (process %d) at step %llu", (int)rank,
          (unsigned long long)now.step);
     if (!wait_for(demo, demo->tune, "the run resumes", has_restarted, &now)) return CMD_FAILED;
@@ -483,9 +506,11 @@ static int act_bill(struct demo *demo)
     yyjson_val *root = yyjson_doc_get_root(doc), *line;
     yyjson_val *lines = yyjson_obj_get(root, "lines"), *total = yyjson_obj_get(root, "total");
     size_t index, max;
-    yyjson_arr_foreach(lines, index, max, line) {
+    yyjson_arr_foreach(lines, index, max, line)
+    {
         yyjson_val *cost = yyjson_obj_get(line, "BilledCost");
-        double dollars = yyjson_is_str(cost) ? strtod(yyjson_get_str(cost), NULL) : yyjson_get_num(cost);
+        double dollars =
+            yyjson_is_str(cost) ? strtod(yyjson_get_str(cost), NULL) : yyjson_get_num(cost);
         tell(demo, "bill:  %-10s %-28s $%.6f",
              cmd_json_str(line, "ResourceName", cmd_json_str(line, "ResourceId", "-")),
              cmd_json_str(line, "SkuId", "-"), dollars);
@@ -498,13 +523,14 @@ static int act_bill(struct demo *demo)
 
 int cmd_verb_demo(struct cmd *cmd)
 {
-    static int (*const acts[])(struct demo *demo) = {start,       act_serve, act_finetune, act_burst,
-                                                     act_sandbox, act_kill,  act_tuned,    act_bill};
+    static int (*const acts[])(struct demo *demo) = {
+        start, act_serve, act_finetune, act_burst, act_sandbox, act_kill, act_tuned, act_bill};
     struct demo demo = {.cmd = cmd, .started_ns = bench_now_ns()};
     struct sigaction action = {.sa_handler = on_interrupt};
     int code = 0;
     demo.model = cmd_model_find(cmd->home);
-    if (demo.model == NULL) return cmd_fail("the demo wants the default model; `make up` fetches it");
+    if (demo.model == NULL)
+        return cmd_fail("the demo wants the default model; `make up` fetches it");
     (void)sigaction(SIGINT, &action, NULL); /* only to end tidily */
     (void)sigaction(SIGTERM, &action, NULL);
     mr_buf_init(&demo.json, (size_t)1024 * 1024);

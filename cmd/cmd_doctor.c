@@ -62,8 +62,8 @@ static void check_program(struct checkup *checkup, const char *folder, const cha
     char text[512];
     char *path = cmd_path(folder, name);
     bool there = path != NULL && access(path, X_OK) == 0;
-    snprintf(text, sizeof text, "%s/%s%s%s", folder, name, there ? "" : " is not there: ",
-             there ? "" : without);
+    snprintf(text, sizeof text, "%s/%s%s%s", folder, name,
+             there ? "" : " is not there: ", there ? "" : without);
     note(checkup, there ? GOOD : WARN, name + strlen("millrace-"), text);
     free(path);
 }
@@ -88,8 +88,8 @@ static void check_machine(struct checkup *checkup)
     char text[512];
     struct mr_engine_machine machine;
     mr_engine_machine_read(&machine);
-    snprintf(text, sizeof text, "%u vCPU (%s), %u MiB, %u accelerators%s%s", machine.cpu_milli / 1000,
-             machine.cpu_name, machine.mem_mib, machine.accel_count,
+    snprintf(text, sizeof text, "%u vCPU (%s), %u MiB, %u accelerators%s%s",
+             machine.cpu_milli / 1000, machine.cpu_name, machine.mem_mib, machine.accel_count,
              machine.accel_count > 0 ? ": " : "", machine.accel_name);
     note(checkup, machine.mem_mib < 1024 ? WARN : GOOD, "machine", text);
     note(checkup, strncmp(machine.cgroup, "none", 4) == 0 ? WARN : GOOD, "cgroups", machine.cgroup);
@@ -115,8 +115,9 @@ static void check_daemon(struct checkup *checkup, struct cmd *cmd)
         snprintf(text, sizeof text, "process %d answers at %s", pid, client.url);
         note(checkup, GOOD, "daemon", text);
     } else {
-        snprintf(text, sizeof text, "process %d holds the home but does not answer; see %s/daemon.log",
-                 pid, cmd->home);
+        snprintf(text, sizeof text,
+                 "process %d holds the home but does not answer; see %s/daemon.log", pid,
+                 cmd->home);
         note(checkup, BAD, "daemon", text);
     }
     cmd_client_close(&client);
@@ -139,8 +140,10 @@ int cmd_verb_doctor(struct cmd *cmd)
     free(model);
     check_program(&checkup, programs, "millrace-infer", "no model can be served; `make build`");
     check_program(&checkup, programs, "millrace-train", "no fine-tuning; `make build` with MPI");
-    check_program(&checkup, programs, "millrace-sandbox", "no sandboxes; `make build` with libseccomp");
-    check_on_path(&checkup, "mpirun", "no mpirun: fine-tunes run with one rank; install openmpi-bin");
+    check_program(&checkup, programs, "millrace-sandbox",
+                  "no sandboxes; `make build` with libseccomp");
+    check_on_path(&checkup, "mpirun",
+                  "no mpirun: fine-tunes run with one rank; install openmpi-bin");
     if (cmd->json) {
         printf("{\"bad\":%u,\"warnings\":%u,\"checks\":[%.*s]}\n", checkup.bad, checkup.warned,
                MR_STR_ARG(mr_buf_str(&checkup.json)));

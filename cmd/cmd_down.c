@@ -54,7 +54,8 @@ int cmd_verb_down(struct cmd *cmd)
     /* With the lock held no new daemon can start workers while these are stopped. */
     if (cmd_flag(cmd, "all")) {
         error = mr_engine_local_stop_all(mr_str_from(cmd->home), GRACE_US, &workers);
-        if (error != 0) cmd_say("millrace: not every worker could be stopped: %s", mr_error_text(error));
+        if (error != 0)
+            cmd_say("millrace: not every worker could be stopped: %s", mr_error_text(error));
     }
     (void)close(lock);
     if (cmd->json) {

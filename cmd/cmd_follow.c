@@ -84,7 +84,8 @@ static int follow(struct cmd_client *client, uint64_t id, enum follow how, char 
             show_progress(client, id, ret_state);
             shown = true;
         }
-        struct timespec pause = {.tv_sec = pause_ns / 1000000000L, .tv_nsec = pause_ns % 1000000000L};
+        struct timespec pause = {.tv_sec = pause_ns / 1000000000L,
+                                 .tv_nsec = pause_ns % 1000000000L};
         (void)nanosleep(&pause, NULL); /* woken early is fine */
         pause_ns = MR_MIN(pause_ns * 5 / 4, POLL_NS_MAX);
     }

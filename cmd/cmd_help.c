@@ -42,17 +42,20 @@ int cmd_verb_completion(struct cmd *cmd)
            "_millrace() {\n"
            "    local word=${COMP_WORDS[COMP_CWORD]} words=\"\"\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words=\"");
-    for (size_t i = 0; i < cmd_verb_count; i++) printf("%s%s", i > 0 ? " " : "", cmd_verbs[i].name);
+    for (size_t i = 0; i < cmd_verb_count; i++)
+        printf("%s%s", i > 0 ? " " : "", cmd_verbs[i].name);
     printf("\"\n    else\n        case \"${COMP_WORDS[1]}\" in\n");
     for (size_t i = 0; i < cmd_verb_count; i++) {
         const struct cmd_verb *verb = &cmd_verbs[i];
         printf("        %s) words=\"", verb->name);
-        for (size_t k = 0; k < verb->option_count; k++) printf("--%s ", verb->options[k].name);
+        for (size_t k = 0; k < verb->option_count; k++)
+            printf("--%s ", verb->options[k].name);
         printf("--help\" ;;\n");
     }
     printf("        esac\n"
            "        if [ \"${COMP_WORDS[1]}\" = help ]; then words=\"");
-    for (size_t i = 0; i < cmd_verb_count; i++) printf("%s%s", i > 0 ? " " : "", cmd_verbs[i].name);
+    for (size_t i = 0; i < cmd_verb_count; i++)
+        printf("%s%s", i > 0 ? " " : "", cmd_verbs[i].name);
     printf("\"; fi\n"
            "        if [[ $word != -* && ${COMP_WORDS[1]} != help ]]; then\n"
            "            mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"

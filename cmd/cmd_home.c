@@ -120,9 +120,10 @@ int cmd_model_check(const char *path)
     char magic[4];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return cmd_fail("cannot read the model %s: %s; give a GGUF file with --model FILE, or fetch "
-                        "the default one with `make up`",
-                        path, strerror(errno));
+        return cmd_fail(
+            "cannot read the model %s: %s; give a GGUF file with --model FILE, or fetch "
+            "the default one with `make up`",
+            path, strerror(errno));
     }
     ssize_t n = read(fd, magic, sizeof magic);
     (void)close(fd); /* read only */
@@ -159,7 +160,8 @@ int cmd_home_lock(const char *home, int *ret_fd, int *ret_pid)
     int error = errno == EWOULDBLOCK ? MR_EEXISTS : MR_EIO;
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
     uint64_t pid = 0;
-    if (n > 0) (void)mr_str_to_u64(mr_str_trim((struct mr_str){text, (size_t)n}), &pid); /* 0 then */
+    if (n > 0)
+        (void)mr_str_to_u64(mr_str_trim((struct mr_str){text, (size_t)n}), &pid); /* 0 then */
     *ret_pid = (int)pid;
     (void)close(fd); /* nothing was written */
     return error;

@@ -27,8 +27,8 @@ int cmd_verb_logs(struct cmd *cmd)
     if (!cmd_number(cmd, "run", 0, UINT32_MAX, &run)) return CMD_USAGE;
     int code = cmd_client_open(cmd, &client);
     if (code != 0) return code;
-    snprintf(path, sizeof path, "/api/workloads/%" PRIu64 "/logs?rank=%" PRIu64 "&run=%" PRIu64
-                                "&stream=%s&raw=1%s",
+    snprintf(path, sizeof path,
+             "/api/workloads/%" PRIu64 "/logs?rank=%" PRIu64 "&run=%" PRIu64 "&stream=%s&raw=1%s",
              id, rank, run, cmd_flag(cmd, "stderr") ? "stderr" : "stdout",
              cmd_flag(cmd, "follow") ? "&follow=1" : "");
     code = cmd_call_stream(&client, "GET", path, (struct mr_str){0}, pass_through, NULL);

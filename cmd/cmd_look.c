@@ -40,8 +40,10 @@ static void print_workloads(yyjson_val *root)
     yyjson_val *list = yyjson_obj_get(root, "workloads"), *w;
     size_t index, max;
     cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) cmd_table_cell(&table, "%s", heads[i]);
-    yyjson_arr_foreach(list, index, max, w) {
+    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
+        cmd_table_cell(&table, "%s", heads[i]);
+    yyjson_arr_foreach(list, index, max, w)
+    {
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(w, "id", 0));
         cmd_table_cell(&table, "%s", cmd_json_str(w, "name", "-"));
         cmd_table_cell(&table, "%s", cmd_json_str(w, "kind", "-"));
@@ -87,7 +89,8 @@ static void print_status(yyjson_val *root)
            cmd_json_u64(totals, "leases", 0));
     yyjson_val *models = yyjson_obj_get(root, "models"), *model;
     size_t index, max;
-    yyjson_arr_foreach(models, index, max, model) {
+    yyjson_arr_foreach(models, index, max, model)
+    {
         printf("model %s: %" PRIu64 " of %" PRIu64 " replicas ready%s%s\n",
                cmd_json_str(model, "name", "?"), cmd_json_u64(model, "ready", 0),
                cmd_json_u64(model, "replicas", 0),
@@ -103,14 +106,16 @@ int cmd_verb_status(struct cmd *cmd)
 
 static void print_fleet(yyjson_val *root)
 {
-    static const char *const heads[] = {"NODE", "STATE",       "VCPU FREE",   "OF", "MEMORY FREE",
+    static const char *const heads[] = {"NODE", "STATE",       "VCPU FREE",    "OF", "MEMORY FREE",
                                         "OF",   "ACCELERATOR", "DEVICES FREE", "OF", "LEASES"};
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "nodes"), *n;
     size_t index, max;
     cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) cmd_table_cell(&table, "%s", heads[i]);
-    yyjson_arr_foreach(list, index, max, n) {
+    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
+        cmd_table_cell(&table, "%s", heads[i]);
+    yyjson_arr_foreach(list, index, max, n)
+    {
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(n, "id", 0));
         cmd_table_cell(&table, "%s", cmd_json_str(n, "state", "-"));
         cmd_table_cell(&table, "%.2f", (double)cmd_json_u64(n, "cpu_free_milli", 0) / 1000);
@@ -144,12 +149,15 @@ static void print_usage(yyjson_val *root)
     yyjson_val *list = yyjson_obj_get(root, "lines"), *line;
     size_t index, max;
     cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) cmd_table_cell(&table, "%s", heads[i]);
-    yyjson_arr_foreach(list, index, max, line) {
-        cmd_table_cell(&table, "%s", cmd_json_str(line, "SubAccountName",
-                                                  cmd_json_str(line, "SubAccountId", "-")));
-        cmd_table_cell(&table, "%s", cmd_json_str(line, "ResourceName",
-                                                  cmd_json_str(line, "ResourceId", "-")));
+    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
+        cmd_table_cell(&table, "%s", heads[i]);
+    yyjson_arr_foreach(list, index, max, line)
+    {
+        cmd_table_cell(
+            &table, "%s",
+            cmd_json_str(line, "SubAccountName", cmd_json_str(line, "SubAccountId", "-")));
+        cmd_table_cell(&table, "%s",
+                       cmd_json_str(line, "ResourceName", cmd_json_str(line, "ResourceId", "-")));
         cmd_table_cell(&table, "%s", cmd_json_str(line, "SkuId", "-"));
         cmd_table_cell(&table, "%.4f", json_number(line, "ConsumedQuantity"));
         cmd_table_cell(&table, "%s", cmd_json_str(line, "ConsumedUnit", "-"));

@@ -39,7 +39,8 @@ static int put_program(struct mr_buf *json, struct cmd *cmd)
         mr_buf_put_char(json, ']');
         return 0;
     }
-    if (isatty(STDIN_FILENO)) return cmd_usage(cmd, "give a command behind '--', or a program on standard input");
+    if (isatty(STDIN_FILENO))
+        return cmd_usage(cmd, "give a command behind '--', or a program on standard input");
     mr_cleanup(mr_buf_done) struct mr_buf code;
     mr_buf_init(&code, FILE_BYTES_MAX);
     int error = cmd_file_read("/dev/stdin", &code);
@@ -65,8 +66,9 @@ static int put_document(struct mr_buf *json, struct cmd *cmd)
     mr_buf_put_str(json, MR_STR("},\"priority\":\"high\",\"sandbox\":{"));
     int code = put_program(json, cmd);
     if (code != 0) return code;
-    mr_buf_printf(json, ",\"time_s\":%llu,\"processes\":%llu,\"memory\":",
-                  (unsigned long long)time_s, (unsigned long long)processes);
+    mr_buf_printf(json,
+                  ",\"time_s\":%llu,\"processes\":%llu,\"memory\":", (unsigned long long)time_s,
+                  (unsigned long long)processes);
     mr_json_put_string(json, mr_str_from(memory));
     if (file != NULL) code = put_file(json, file);
     const char *output = cmd_value(cmd, "output");
@@ -84,7 +86,8 @@ static int write_outputs(yyjson_val *files)
 {
     yyjson_val *name, *value;
     size_t index, max;
-    yyjson_obj_foreach(files, index, max, name, value) {
+    yyjson_obj_foreach(files, index, max, name, value)
+    {
         mr_cleanup(mr_buf_done) struct mr_buf bytes;
         mr_buf_init(&bytes, (size_t)64 * 1024 * 1024);
         const char *file = yyjson_get_str(name);

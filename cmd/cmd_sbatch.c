@@ -171,7 +171,8 @@ static int take_line(struct sbatch *s, struct mr_str line)
     if (rest.n == 0) return 0;
     word = rest;
     size_t cut = 0;
-    while (cut < rest.n && rest.p[cut] != '=' && rest.p[cut] != ' ' && rest.p[cut] != '\t') cut++;
+    while (cut < rest.n && rest.p[cut] != '=' && rest.p[cut] != ' ' && rest.p[cut] != '\t')
+        cut++;
     if (rest.n > 2 && rest.p[0] == '-' && rest.p[1] != '-' && cut > 2) cut = 2;
     word = (struct mr_str){rest.p, cut};
     if (cut < rest.n) {
@@ -180,8 +181,9 @@ static int take_line(struct sbatch *s, struct mr_str line)
     }
     const struct option *option = option_find(word);
     if (option == NULL) {
-        return complain(s, word, "not supported; write a YAML file for what sbatch's common "
-                                 "options cannot say");
+        return complain(s, word,
+                        "not supported; write a YAML file for what sbatch's common "
+                        "options cannot say");
     }
     return take_value(s, option, word, value);
 }

@@ -66,7 +66,8 @@ static int put_replicas(struct mr_buf *json, struct cmd *cmd)
     return 0;
 }
 
-static void put_resources(struct mr_buf *json, struct cmd *cmd, const char *cpus, const char *memory)
+static void put_resources(struct mr_buf *json, struct cmd *cmd, const char *cpus,
+                          const char *memory)
 {
     const char *set = cmd_value(cmd, "cpus");
     const char *set_memory = cmd_value(cmd, "memory");
@@ -95,7 +96,8 @@ static int submit_and_tell(struct cmd *cmd, struct mr_buf *json, bool wait)
         code = cmd_wait(&client, id, true, state);
         if (cmd->json) printf("{\"id\":%llu,\"state\":\"%s\"}\n", (unsigned long long)id, state);
         char path[96];
-        snprintf(path, sizeof path, "/api/workloads/%llu/files/result.json", (unsigned long long)id);
+        snprintf(path, sizeof path, "/api/workloads/%llu/files/result.json",
+                 (unsigned long long)id);
         if (code == 0 && !cmd->json && cmd_call_quiet(&client, path) == 0) cmd_print_body(&client);
     }
     cmd_client_close(&client);
@@ -174,9 +176,14 @@ int cmd_verb_finetune(struct cmd *cmd)
     char *out = cmd_value(cmd, "out") != NULL ? absolute(cmd_value(cmd, "out")) : NULL;
     put_text(&json, "out", out);
     static const char *const numbers[][2] = {
-        {"epochs", "epochs"},       {"max-steps", "max_steps"}, {"learning-rate", "learning_rate"},
-        {"batch", "batch"},         {"rank", "rank"},           {"sequence-tokens", "sequence_tokens"},
-        {"seed", "seed"},           {"checkpoint-every", "checkpoint_every_steps"},
+        {"epochs", "epochs"},
+        {"max-steps", "max_steps"},
+        {"learning-rate", "learning_rate"},
+        {"batch", "batch"},
+        {"rank", "rank"},
+        {"sequence-tokens", "sequence_tokens"},
+        {"seed", "seed"},
+        {"checkpoint-every", "checkpoint_every_steps"},
     };
     for (size_t i = 0; i < MR_COUNT_OF(numbers); i++) {
         put_raw(&json, cmd, numbers[i][0], numbers[i][1]);

@@ -47,20 +47,23 @@ static void print_json(const struct tally *tally)
 {
     mr_cleanup(mr_buf_done) struct mr_buf out;
     mr_buf_init(&out, (size_t)4 * 1024 * 1024);
-    mr_buf_printf(&out, "{\"seeds\":%" PRIu64 ",\"steps\":%" PRIu64 ",\"events\":%" PRIu64
-                        ",\"jobs\":%" PRIu64 ",\"chats\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"faults\":{",
-                  tally->seeds, tally->steps, tally->events, tally->jobs, tally->chats, tally->tokens);
+    mr_buf_printf(&out,
+                  "{\"seeds\":%" PRIu64 ",\"steps\":%" PRIu64 ",\"events\":%" PRIu64
+                  ",\"jobs\":%" PRIu64 ",\"chats\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"faults\":{",
+                  tally->seeds, tally->steps, tally->events, tally->jobs, tally->chats,
+                  tally->tokens);
     const char *comma = "";
 #define X(name)                                                                                    \
-    mr_buf_printf(&out, "%s\"" #name "\":%" PRIu64, comma, tally->faults.name);                     \
+    mr_buf_printf(&out, "%s\"" #name "\":%" PRIu64, comma, tally->faults.name);                    \
     comma = ",";
     MR_SIM_FAULTS(X)
 #undef X
     mr_buf_put_str(&out, MR_STR("},\"failures\":["));
     for (uint64_t i = 0; i < MR_MIN(tally->failed, (uint64_t)FAILURES_MAX); i++) {
         const struct mr_sim_report *f = &tally->failures[i];
-        mr_buf_printf(&out, "%s{\"seed\":%" PRIu64 ",\"step\":%" PRIu64 ",\"verdict\":\"%s\",\"invariant\":",
-                      i > 0 ? "," : "", f->seed, f->steps, mr_sim_verdict_name(f->verdict));
+        mr_buf_printf(
+            &out, "%s{\"seed\":%" PRIu64 ",\"step\":%" PRIu64 ",\"verdict\":\"%s\",\"invariant\":",
+            i > 0 ? "," : "", f->seed, f->steps, mr_sim_verdict_name(f->verdict));
         mr_json_put_string(&out, mr_str_from(f->invariant));
         mr_buf_put_char(&out, '}');
     }
@@ -72,8 +75,8 @@ static void print_text(const struct tally *tally, double seconds)
 {
     printf("%" PRIu64 " seeds, %" PRIu64 " steps, %" PRIu64 " events, %" PRIu64 " jobs, %" PRIu64
            " chats, %" PRIu64 " tokens in %.1f s: %" PRIu64 " failed\n",
-           tally->seeds, tally->steps, tally->events, tally->jobs, tally->chats, tally->tokens, seconds,
-           tally->failed);
+           tally->seeds, tally->steps, tally->events, tally->jobs, tally->chats, tally->tokens,
+           seconds, tally->failed);
     printf("faults:");
 #define X(name) printf(" %s %" PRIu64 ",", #name, tally->faults.name);
     MR_SIM_FAULTS(X)
@@ -90,7 +93,8 @@ int cmd_verb_sim(struct cmd *cmd)
     if (!cmd_number(cmd, "seed", 1, UINT64_MAX / 2, &first)) return CMD_USAGE;
     if (!cmd_number(cmd, "steps", 0, UINT32_MAX, &steps)) return CMD_USAGE;
     bool traced = cmd_flag(cmd, "trace");
-    if (traced && (seeds != 1 || cmd->json)) return cmd_usage(cmd, "--trace goes with --seeds 1, without --json");
+    if (traced && (seeds != 1 || cmd->json))
+        return cmd_usage(cmd, "--trace goes with --seeds 1, without --json");
     struct tally *totals = calloc(1, sizeof *totals);
     if (totals == NULL) return cmd_fail("out of memory");
     for (uint64_t i = 0; i < seeds; i++) {
@@ -104,10 +108,11 @@ int cmd_verb_sim(struct cmd *cmd)
         }
         add(totals, &report);
         if (report.verdict != MR_SIM_FINE) {
-            cmd_say("seed %" PRIu64 ", step %" PRIu64 ": %s: %s\n  %s\n  again: millrace sim --seeds 1 "
+            cmd_say("seed %" PRIu64 ", step %" PRIu64
+                    ": %s: %s\n  %s\n  again: millrace sim --seeds 1 "
                     "--seed %" PRIu64 " --trace",
-                    report.seed, report.steps, mr_sim_verdict_name(report.verdict), report.invariant,
-                    report.conditions, report.seed);
+                    report.seed, report.steps, mr_sim_verdict_name(report.verdict),
+                    report.invariant, report.conditions, report.seed);
         }
         if (isatty(STDERR_FILENO) && bench_now_ns() > told_ns + 1000000000u) {
             told_ns = bench_now_ns();

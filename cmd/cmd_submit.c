@@ -123,7 +123,8 @@ int cmd_verb_submit(struct cmd *cmd)
     if ((cmd->positional_count == 0) == (cmd->rest_count == 0)) {
         return cmd_usage(cmd, "give either a file or a command behind '--'");
     }
-    int code = cmd->rest_count > 0 ? from_command(cmd, &json) : from_file(cmd->positional[0], &json);
+    int code =
+        cmd->rest_count > 0 ? from_command(cmd, &json) : from_file(cmd->positional[0], &json);
     if (code == 0) code = cmd_client_open(cmd, &client);
     if (code != 0) return code;
     uint64_t id = cmd_submit_json(&client, mr_buf_str(&json), &code);
@@ -141,7 +142,8 @@ int cmd_verb_submit(struct cmd *cmd)
         if (cmd_flag(cmd, "wait")) {
             char state[32];
             code = cmd_wait(&client, id, true, state);
-            if (cmd->json) printf("{\"id\":%llu,\"state\":\"%s\"}\n", (unsigned long long)id, state);
+            if (cmd->json)
+                printf("{\"id\":%llu,\"state\":\"%s\"}\n", (unsigned long long)id, state);
         }
     }
     cmd_client_close(&client);

@@ -65,14 +65,15 @@ static void put_json(struct mr_buf *out, const struct cmd_daemon_ready *ready)
 static void put_paste(struct mr_buf *out, const struct cmd_daemon_ready *ready)
 {
     const char *key = ready->api_key[0] != 0 ? ready->api_key : "$MILLRACE_API_KEY";
-    mr_buf_printf(out,
-                  "\npaste one of these:\n"
-                  "  curl %s/v1/chat/completions -H \"Authorization: Bearer %s\" -H "
-                  "\"Content-Type: application/json\" -d '{\"model\":\"%s\",\"messages\":[{\"role\":"
-                  "\"user\",\"content\":\"What is a millrace?\"}]}'\n"
-                  "  export OPENAI_BASE_URL=%s/v1 OPENAI_API_KEY=%s\n"
-                  "  %s chat \"What is a millrace?\"\n",
-                  ready->url, key, ready->model, ready->url, key, ready->self);
+    mr_buf_printf(
+        out,
+        "\npaste one of these:\n"
+        "  curl %s/v1/chat/completions -H \"Authorization: Bearer %s\" -H "
+        "\"Content-Type: application/json\" -d '{\"model\":\"%s\",\"messages\":[{\"role\":"
+        "\"user\",\"content\":\"What is a millrace?\"}]}'\n"
+        "  export OPENAI_BASE_URL=%s/v1 OPENAI_API_KEY=%s\n"
+        "  %s chat \"What is a millrace?\"\n",
+        ready->url, key, ready->model, ready->url, key, ready->self);
 }
 
 static void put_text(struct mr_buf *out, const struct cmd_daemon_ready *ready)
@@ -90,7 +91,8 @@ static void put_text(struct mr_buf *out, const struct cmd_daemon_ready *ready)
     if (ready->model[0] != 0) {
         mr_buf_printf(out, "model:     %s; it loads now, chats wait for it\n", ready->model);
     } else {
-        mr_buf_put_str(out, MR_STR("model:     none; `millrace serve --model FILE.gguf` serves one\n"));
+        mr_buf_put_str(out,
+                       MR_STR("model:     none; `millrace serve --model FILE.gguf` serves one\n"));
     }
     if (ready->api_key[0] != 0) {
         mr_buf_printf(out,
@@ -196,13 +198,13 @@ static bool is_gone(int pid)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return true;
     ssize_t n = read(fd, text, sizeof text - 1);
-    (void)close(fd); /* read only */
+    (void)close(fd);                                     /* read only */
     const char *end = n > 0 ? strrchr(text, ')') : NULL; /* the name may hold anything */
     return end == NULL || (end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X'));
 }
 
-/* A daemon that was killed while it started a worker leaves the lock with that worker for the moment
- * until it runs its own program. */
+/* A daemon that was killed while it started a worker leaves the lock with that worker for the
+ * moment until it runs its own program. */
 static int take_lock(struct cmd *cmd, int *ret_lock, int *ret_pid)
 {
     for (uint32_t tries = 0;; tries++) {

@@ -120,7 +120,8 @@ static const struct cmd_option options_bench[] = {
 
 const struct cmd_verb cmd_verbs[] = {
     {"up", "[-d]", "start Millrace on this machine",
-     "Makes a home on the first start, prints the URL, an administrator's key and an API key (once),\n"
+     "Makes a home on the first start, prints the URL, an administrator's key and an API key "
+     "(once),\n"
      "the devices found and three lines to paste. Stays until Ctrl-C; workers outlive it.\n\n"
      "  millrace up\n  millrace up -d --listen 127.0.0.1:0 --json\n  millrace up --model FILE.gguf",
      OPTIONS(options_up), 0, false, cmd_verb_up},
@@ -141,18 +142,21 @@ const struct cmd_verb cmd_verbs[] = {
      cmd_verb_queue},
     {"cancel", "ID…", "stop workloads", NULL, OPTIONS(options_json), CMD_POSITIONALS_MAX, false,
      cmd_verb_cancel},
-    {"logs", "ID", "what a workload wrote", "  millrace logs 7 --follow\n  millrace logs 7 --rank 1 -e",
-     OPTIONS(options_logs), 1, false, cmd_verb_logs},
+    {"logs", "ID", "what a workload wrote",
+     "  millrace logs 7 --follow\n  millrace logs 7 --rank 1 -e", OPTIONS(options_logs), 1, false,
+     cmd_verb_logs},
     {"serve", "[--model FILE]", "serve a model",
      "  millrace serve --model my.gguf --name mine --max 4\n"
      "  millrace serve --name tuned --adapter adapter.gguf",
      OPTIONS(options_serve), 0, false, cmd_verb_serve},
     {"finetune", "CHATS.jsonl", "train a LoRA adapter on chats",
-     "One {\"messages\":[{\"role\",\"content\"}…]} a line; the loss is on the assistant's turns.\n\n"
+     "One {\"messages\":[{\"role\",\"content\"}…]} a line; the loss is on the assistant's "
+     "turns.\n\n"
      "  millrace finetune chats.jsonl --ranks 2 --ranks-min 1 --wait",
      OPTIONS(options_finetune), 1, false, cmd_verb_finetune},
     {"sandbox", "run [-- COMMAND…]", "run a program in isolation",
-     "Without a command it takes a program from standard input. No network, no file of the host.\n\n"
+     "Without a command it takes a program from standard input. No network, no file of the "
+     "host.\n\n"
      "  millrace sandbox run -- python3 -c 'print(6*7)'\n"
      "  millrace sandbox run --output plot.png < plot.py",
      OPTIONS(options_sandbox), 1, true, cmd_verb_sandbox},
@@ -160,8 +164,8 @@ const struct cmd_verb cmd_verbs[] = {
      cmd_verb_usage},
     {"fleet", "", "the nodes and what is free", NULL, OPTIONS(options_json), 0, false,
      cmd_verb_fleet},
-    {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1, false,
-     cmd_verb_why},
+    {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1,
+     false, cmd_verb_why},
     {"key", "[--tenant NAME]", "make or revoke an API key",
      "  millrace key --tenant research --new-tenant\n  millrace key --revoke mr-…",
      OPTIONS(options_key), 0, false, cmd_verb_key},
@@ -170,15 +174,17 @@ const struct cmd_verb cmd_verbs[] = {
     {"demo", "", "two minutes of the real thing, narrated", NULL, OPTIONS(options_json), 0, false,
      cmd_verb_demo},
     {"sim", "--seeds N", "run the production code in a simulated world with faults",
-     "Each seed draws a fleet, a load and faults: crashes between any two steps, torn writes, lost\n"
-     "and repeated messages, dead nodes and workers, slow disks. Exits 1 when an invariant broke.\n\n"
+     "Each seed draws a fleet, a load and faults: crashes between any two steps, torn writes, "
+     "lost\n"
+     "and repeated messages, dead nodes and workers, slow disks. Exits 1 when an invariant "
+     "broke.\n\n"
      "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace",
      OPTIONS(options_sim), 0, false, cmd_verb_sim},
     {"bench", "[NAME]", "measure, beside the peer where one is installed",
      "Without a name it lists the benches; `all` runs each.", OPTIONS(options_bench), 2, false,
      cmd_verb_bench},
-    {"completion", "bash", "print a completion script",
-     "  source <(millrace completion bash)", NULL, 0, 1, false, cmd_verb_completion},
+    {"completion", "bash", "print a completion script", "  source <(millrace completion bash)",
+     NULL, 0, 1, false, cmd_verb_completion},
     {"help", "[VERB]", "explain a verb", NULL, NULL, 0, 1, false, cmd_verb_help},
     {"version", "", "print the version", NULL, OPTIONS(options_json), 0, false, cmd_verb_version},
 };

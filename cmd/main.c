@@ -13,9 +13,10 @@
 
 static void panic_print(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "millrace: internal error at %s:%d: %s\n"
-                    "millrace: nothing acknowledged is lost; start again with `millrace up` and "
-                    "please report this line\n",
+    fprintf(stderr,
+            "millrace: internal error at %s:%d: %s\n"
+            "millrace: nothing acknowledged is lost; start again with `millrace up` and "
+            "please report this line\n",
             file, line, what);
     abort();
 }
@@ -35,7 +36,8 @@ static const char *verb_near(const char *name)
     size_t best_common = 1;
     for (size_t i = 0; i < cmd_verb_count; i++) {
         size_t common = 0;
-        while (name[common] != 0 && cmd_verbs[i].name[common] == name[common]) common++;
+        while (name[common] != 0 && cmd_verbs[i].name[common] == name[common])
+            common++;
         if (common > best_common) {
             best = cmd_verbs[i].name;
             best_common = common;

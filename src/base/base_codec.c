@@ -227,8 +227,9 @@ static void json_put_escaped(struct mr_buf *buf, uint8_t c)
     mr_hex_put(buf, &c, 1);
 }
 
-/* Bytes from p that are ASCII and stand for themselves in JSON. Eight at a time: no top bit set means
- * that no byte met a test; one that is set may be a borrow, then the bytes are looked at singly. */
+/* Bytes from p that are ASCII and stand for themselves in JSON. Eight at a time: no top bit set
+ * means that no byte met a test; one that is set may be a borrow, then the bytes are looked at
+ * singly. */
 static size_t json_plain_length(const uint8_t *p, size_t n)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);

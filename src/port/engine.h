@@ -18,10 +18,10 @@ struct mr_engine_start {
     struct mr_workload_id workload;
     struct mr_node_id node;
     uint32_t run, tasks, rank_first, world_size, node_rank, node_count;
-    uint64_t devices;            /* bit mask */
-    const struct mr_str *argv;   /* argv[0]: "infer", "train", "sandbox" name our own workers */
-    size_t argv_count;           /*   (found beside the daemon); anything else is a command */
-    const struct mr_str *env;    /* "NAME=value", added to a clean environment */
+    uint64_t devices;          /* bit mask */
+    const struct mr_str *argv; /* argv[0]: "infer", "train", "sandbox" name our own workers */
+    size_t argv_count;         /*   (found beside the daemon); anything else is a command */
+    const struct mr_str *env;  /* "NAME=value", added to a clean environment */
     size_t env_count;
     struct mr_str spec_json;     /* written to RUN_DIR/spec.json; may be empty */
     struct mr_str stdin_bytes;   /* fed to every task; usually empty */
@@ -59,7 +59,8 @@ struct mr_engine_ops {
      * STARTED or EXITED is reported again. */
     void (*start)(struct mr_engine *engine, const struct mr_engine_start *start);
     /* After a restart of the daemon: takes up a lease that the core believes started. Reported as
-     * STARTED, EXITED, or EXITED with LOST when there is no trace of it. Nothing is ever started. */
+     * STARTED, EXITED, or EXITED with LOST when there is no trace of it. Nothing is ever started.
+     */
     void (*adopt)(struct mr_engine *engine, struct mr_lease_id lease);
     /* Asks with SIGTERM, kills after the grace (0: at once). Unknown or ended: nothing. */
     void (*stop)(struct mr_engine *engine, struct mr_lease_id lease, uint64_t grace_us);
@@ -74,8 +75,8 @@ struct mr_engine_ops {
     /* Bytes of a workload's file from offset on, newest run last: "stdout", "stderr" of a rank, or
      * "progress.json", "result.json". Up to max bytes into buf. Synchronous but bounded (1 MiB).
      * MR_ENOT_FOUND. run 0: the newest. A short answer is the end of the file. Of a log only the
-     * newest part is kept: MR_ESTATE before it, and "stdout.base", "stderr.base" tell where it begins
-     * (a number as text). */
+     * newest part is kept: MR_ESTATE before it, and "stdout.base", "stderr.base" tell where it
+     * begins (a number as text). */
     int (*file_read)(struct mr_engine *engine, struct mr_workload_id workload, uint32_t run,
                      uint32_t rank, struct mr_str name, uint64_t offset, size_t max_bytes,
                      struct mr_buf *buf);

@@ -2,8 +2,8 @@
 /* What a service needs of time and of other threads: a clock, timers, posting.
  *
  * A "lane" is one thread of control: one loop thread in the daemon, one queue in the simulator.
- * Lane 0 is ctl's; gates have lanes 1 … N. Everything that belongs to a lane is touched on that lane
- * only. No callback runs inside the call that asked for it.
+ * Lane 0 is ctl's; gates have lanes 1 … N. Everything that belongs to a lane is touched on that
+ * lane only. No callback runs inside the call that asked for it.
  */
 #ifndef MR_PORT_ENV_H
 #define MR_PORT_ENV_H

@@ -56,7 +56,8 @@ struct mr_store_ops {
                 int (*visit)(void *arg, const struct mr_store_record *record), void *arg);
 
     /* Stores a snapshot that stands for all records up to `seq`, then drops records that no kept
-     * snapshot needs (the newest two are kept). Same rules as append; may be in flight beside it. */
+     * snapshot needs (the newest two are kept). Same rules as append; may be in flight beside it.
+     */
     void (*snapshot_put)(struct mr_store *store, uint64_t epoch, uint64_t seq, struct mr_str bytes,
                          mr_store_done done, void *arg);
     /* The n-th newest snapshot (0 is the newest) into buf; MR_ENOT_FOUND, MR_ECORRUPT. */

@@ -15,8 +15,9 @@ struct mr_conn;
 struct mr_conn_handler {
     void (*on_open)(void *arg, struct mr_conn *conn); /* connect() succeeded; not for accepted */
     void (*on_data)(void *arg, const uint8_t *bytes, size_t n); /* n > 0; bytes die on return */
-    void (*on_drain)(void *arg); /* the write queue fell below the low mark after being above high */
-    void (*on_end)(void *arg);   /* the peer half-closed: no more on_data */
+    void (*on_drain)(
+        void *arg);            /* the write queue fell below the low mark after being above high */
+    void (*on_end)(void *arg); /* the peer half-closed: no more on_data */
     void (*on_close)(void *arg, int error); /* 0: we closed or the peer ended cleanly */
 };
 

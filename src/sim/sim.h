@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A virtual world that runs the unchanged core, ctl and gate from a seed, with faults.
  *
- * Time, network, disk and processes are simulated; what is tested is the production code. A seed and
- * a commit reproduce everything: the fleet, the load, the faults and their order.
- * Grade P1. Idea: docs/internals/sim.md.
+ * Time, network, disk and processes are simulated; what is tested is the production code. A seed
+ * and a commit reproduce everything: the fleet, the load, the faults and their order. Grade P1.
+ * Idea: docs/internals/sim.md.
  */
 #ifndef MR_SIM_H
 #define MR_SIM_H
@@ -11,19 +11,19 @@
 #include "base/base.h"
 
 #define MR_SIM_FAULTS(X)                                                                           \
-    X(crashes)           /* the daemon died between two steps */                                   \
-    X(crashes_in_call)   /* the daemon died inside a call of a port */                             \
-    X(torn_writes)       /* a group was being written when it died: nothing or all of it stayed */ \
-    X(torn_snapshots)    /* the newest snapshot cannot be read */                                  \
-    X(disk_full)         /* an append was refused */                                               \
-    X(disk_errors)       /* an append failed, state unknown */                                     \
-    X(slow_writes)       /* an append took 100 times as long */                                    \
-    X(connections_cut)   /* at any byte */                                                         \
-    X(reports_repeated)  /* an engine's report came twice */                                       \
+    X(crashes)          /* the daemon died between two steps */                                    \
+    X(crashes_in_call)  /* the daemon died inside a call of a port */                              \
+    X(torn_writes)      /* a group was being written when it died: nothing or all of it stayed */  \
+    X(torn_snapshots)   /* the newest snapshot cannot be read */                                   \
+    X(disk_full)        /* an append was refused */                                                \
+    X(disk_errors)      /* an append failed, state unknown */                                      \
+    X(slow_writes)      /* an append took 100 times as long */                                     \
+    X(connections_cut)  /* at any byte */                                                          \
+    X(reports_repeated) /* an engine's report came twice */                                        \
     X(nodes_died)                                                                                  \
     X(workers_killed)                                                                              \
     X(starts_failed)                                                                               \
-    X(clients_gone)      /* a caller hung up within its request */
+    X(clients_gone) /* a caller hung up within its request */
 
 struct mr_sim_faults {
 #define X(name) uint64_t name;
@@ -42,8 +42,8 @@ const char *mr_sim_verdict_name(enum mr_sim_verdict verdict);
 
 struct mr_sim_options {
     uint64_t seed;
-    uint64_t steps_max;            /* of the loaded phase; 0: drawn from the seed */
-    const struct mr_trace *trace;  /* what happens, line by line; NULL: silent */
+    uint64_t steps_max;           /* of the loaded phase; 0: drawn from the seed */
+    const struct mr_trace *trace; /* what happens, line by line; NULL: silent */
 };
 struct mr_sim_report {
     uint64_t seed, steps, events, virtual_us;

@@ -34,8 +34,7 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
             mem_mib += other->mem_mib;
             if (other->id != lease->id) devices |= other->devices;
         }
-        if (other->workload == lease->workload && other->run < lease->run &&
-            !lease->is_infer) {
+        if (other->workload == lease->workload && other->run < lease->run && !lease->is_infer) {
             sim_verdict(sim, MR_SIM_WRONG, "W2: run %u of workload %llu starts while run %u lives",
                         lease->run, (unsigned long long)lease->workload, other->run);
         }
@@ -50,7 +49,8 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
     }
 }
 
-/* --- gangs -------------------------------------------------------------------------------------------- */
+/* --- gangs
+ * -------------------------------------------------------------------------------------------- */
 
 static void check_gangs(struct sim *sim)
 {
@@ -68,13 +68,14 @@ static void check_gangs(struct sim *sim)
             }
         }
         if (tasks > lease->world_size || (tasks < lease->world_size && !lease->disturbed)) {
-            sim_verdict(sim, MR_SIM_WRONG, "W3: run %u of workload %llu has %u of %u tasks", lease->run,
-                        (unsigned long long)lease->workload, tasks, lease->world_size);
+            sim_verdict(sim, MR_SIM_WRONG, "W3: run %u of workload %llu has %u of %u tasks",
+                        lease->run, (unsigned long long)lease->workload, tasks, lease->world_size);
         }
     }
 }
 
-/* --- the end --------------------------------------------------------------------------------------------- */
+/* --- the end
+ * --------------------------------------------------------------------------------------------- */
 
 static bool job_is_disturbed(struct sim *sim, uint64_t workload)
 {
@@ -99,7 +100,8 @@ static bool could_start(struct sim *sim, const struct mr_workload_info *info)
         struct mr_node_info node;
         if (mr_core_node(mr_ctl_core(sim->ctl), (struct mr_node_id){i}, &node) != 0) continue;
         if (node.state != MR_NODE_UP) continue;
-        uint64_t n = MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
+        uint64_t n =
+            MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
         if (shape->accel_milli > 0) n = MR_MIN(n, node.accel_free_milli / shape->accel_milli);
         fits += n;
     }
@@ -111,8 +113,8 @@ static bool waits_rightly(struct sim *sim, const struct mr_workload_info *info)
 {
     struct mr_totals totals;
     mr_core_totals(mr_ctl_core(sim->ctl), &totals);
-    return info->state == MR_STATE_PENDING && info->lease_count == 0 && totals.running <= SIM_MODELS &&
-           !could_start(sim, info);
+    return info->state == MR_STATE_PENDING && info->lease_count == 0 &&
+           totals.running <= SIM_MODELS && !could_start(sim, info);
 }
 
 static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
@@ -131,8 +133,9 @@ static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
             struct mr_buf why;
             mr_buf_init(&why, 4096);
             mr_reason_put(&why, &info.reason);
-            (void)snprintf(what, size, "workload %llu is %s: %.*s", (unsigned long long)job->workload,
-                           mr_state_name(info.state), (int)MR_MIN(why.n, 150u), (char *)why.p);
+            (void)snprintf(what, size, "workload %llu is %s: %.*s",
+                           (unsigned long long)job->workload, mr_state_name(info.state),
+                           (int)MR_MIN(why.n, 150u), (char *)why.p);
             mr_buf_done(&why);
             return false;
         }
@@ -181,7 +184,8 @@ bool sim_check_quiet(struct sim *sim, char *what, size_t size)
     }
     if (tokens_billed(sim) < sim->decoded_tokens) {
         (void)snprintf(what, size, "%llu tokens are billed, %llu were decoded",
-                       (unsigned long long)tokens_billed(sim), (unsigned long long)sim->decoded_tokens);
+                       (unsigned long long)tokens_billed(sim),
+                       (unsigned long long)sim->decoded_tokens);
         return false;
     }
     return true;
@@ -201,8 +205,8 @@ static void check_job_ends(struct sim *sim)
         /* A failing job uses up its restarts first; each run ends by its own code. */
         if (!fine) {
             sim_verdict(sim, MR_SIM_WRONG, "W5: workload %llu ends %s with code %d, its own is %d",
-                        (unsigned long long)job->workload, mr_state_name(info.state), info.exit_code,
-                        job->code);
+                        (unsigned long long)job->workload, mr_state_name(info.state),
+                        info.exit_code, job->code);
         }
     }
 }
@@ -214,7 +218,8 @@ void sim_check_end(struct sim *sim)
     check_job_ends(sim);
     if (tokens_billed(sim) != sim->decoded_tokens) {
         sim_verdict(sim, MR_SIM_WRONG, "W6: %llu tokens are billed, %llu were decoded",
-                    (unsigned long long)tokens_billed(sim), (unsigned long long)sim->decoded_tokens);
+                    (unsigned long long)tokens_billed(sim),
+                    (unsigned long long)sim->decoded_tokens);
     }
     if (mr_core_check(mr_ctl_core(sim->ctl), &text) != 0) {
         sim_verdict(sim, MR_SIM_WRONG, "core: %s", text);

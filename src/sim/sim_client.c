@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Simulated callers: they submit, cancel, chat, look, hang up, and try again when an answer is lost.
+/* Simulated callers: they submit, cancel, chat, look, hang up, and try again when an answer is
+ * lost.
  *
  * They speak HTTP to the gates, byte by byte, and check each answer: a chat's text must be exactly
  * the words of its prompt, whatever died on the way.
@@ -16,7 +17,8 @@
 
 static void think(struct sim_client *client);
 
-/* --- what was asked for ------------------------------------------------------------------------------ */
+/* --- what was asked for
+ * ------------------------------------------------------------------------------ */
 
 struct sim_job *sim_job_of(struct sim *sim, uint64_t workload)
 {
@@ -46,7 +48,8 @@ static struct sim_job *job_new(struct sim *sim)
     return job;
 }
 
-/* --- requests ------------------------------------------------------------------------------------------- */
+/* --- requests
+ * ------------------------------------------------------------------------------------------- */
 
 static void put_request(struct sim_client *client, const char *method, const char *path,
                         const char *extra, const char *body)
@@ -70,31 +73,35 @@ static void ask_submit(struct sim_client *client)
     client->key = job->key;
     if (service) {
         job->is_service = true;
-        (void)snprintf(body, sizeof body,
-                       "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
-                       "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},"
-                       "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
-                       (unsigned long long)job->key, (unsigned long long)job->key);
+        (void)snprintf(
+            body, sizeof body,
+            "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
+            "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},"
+            "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
+            (unsigned long long)job->key, (unsigned long long)job->key);
     } else {
         bool fails = sim_draw(sim, 0, 5) == 0;
         bool elastic = sim_draw(sim, 0, 2) == 0;
         job->code = fails ? 7 : 0;
         job->elastic = elastic;
         if (!elastic) high = low;
-        (void)snprintf(
-            body, sizeof body,
-            "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
-            "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,%s"
-            "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
-            "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
-            (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
-            sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
-            (uint32_t)sim_draw(sim, 0, 2), elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
-            accel == 0 ? "" : accel == 1 ? ",\"accelerators\":\"SIM:1\"" : ",\"accelerators\":\"SIM:0.5\"",
-            (unsigned long long)sim_draw(sim, 1000, 20 * SIM_SECOND_US), job->code, elastic ? 1 : 0,
-            accel == 2 ? 1 : 0);
+        (void)snprintf(body, sizeof body,
+                       "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
+                       "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,%s"
+                       "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
+                       "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
+                       (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
+                       sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
+                       (uint32_t)sim_draw(sim, 0, 2), elastic ? "\"checkpoint\":\"1s\"," : "",
+                       cpus / 1000, cpus % 1000 / 100, mem,
+                       accel == 0   ? ""
+                       : accel == 1 ? ",\"accelerators\":\"SIM:1\""
+                                    : ",\"accelerators\":\"SIM:0.5\"",
+                       (unsigned long long)sim_draw(sim, 1000, 20 * SIM_SECOND_US), job->code,
+                       elastic ? 1 : 0, accel == 2 ? 1 : 0);
     }
-    (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n", (unsigned long long)job->key);
+    (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n",
+                   (unsigned long long)job->key);
     put_request(client, "POST", "/api/workloads", extra, body);
 }
 
@@ -118,7 +125,8 @@ static void ask_cancel(struct sim_client *client)
 {
     struct sim *sim = client->sim;
     char path[64];
-    struct sim_job *job = sim->job_count > 0 ? &sim->jobs[sim_draw(sim, 0, sim->job_count - 1)] : NULL;
+    struct sim_job *job =
+        sim->job_count > 0 ? &sim->jobs[sim_draw(sim, 0, sim->job_count - 1)] : NULL;
     if (job == NULL || job->workload == 0 || job->is_service) {
         client->want = SIM_WANT_LOOK;
         put_request(client, "GET", "/api/fleet", "", "");
@@ -133,8 +141,12 @@ static void ask_cancel(struct sim_client *client)
 static void choose(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    static const char *const looks[] = {"/api/workloads?limit=20", "/api/usage", "/api/fleet",
-                                        "/api/status", "/v1/models", "/metrics"};
+    static const char *const looks[] = {"/api/workloads?limit=20",
+                                        "/api/usage",
+                                        "/api/fleet",
+                                        "/api/status",
+                                        "/v1/models",
+                                        "/metrics"};
     uint64_t draw = sim_draw(sim, 0, 99);
     client->hang_up_at = 0;
     client->tries = 0;
@@ -158,7 +170,8 @@ static void choose(struct sim_client *client)
     }
 }
 
-/* --- answers ---------------------------------------------------------------------------------------------- */
+/* --- answers
+ * ---------------------------------------------------------------------------------------------- */
 
 /* The body's bytes so far, de-chunked into `ret`; true when it is whole. */
 static bool body_of(const struct mr_buf *answer, int *ret_status, struct mr_buf *ret)
@@ -223,8 +236,8 @@ static void took_submit(struct sim_client *client, int status, const struct mr_b
         sim_verdict(sim, MR_SIM_WRONG, "two keys, one workload: %llu", (unsigned long long)id);
     }
     job->workload = id;
-    sim_say(sim, "caller %u: job %llu is workload %llu", client->index, (unsigned long long)job->key,
-            (unsigned long long)id);
+    sim_say(sim, "caller %u: job %llu is workload %llu", client->index,
+            (unsigned long long)job->key, (unsigned long long)id);
 }
 
 /* Joins the contents of an answer or of all chunks; words need no escapes. */
@@ -289,9 +302,13 @@ static void took_answer(struct sim_client *client, int status, const struct mr_b
     client->again = false;
     if (status == 401) sim_verdict(client->sim, MR_SIM_WRONG, "an administrator's key was refused");
     switch (client->want) {
-    case SIM_WANT_SUBMIT: took_submit(client, status, body); break;
+    case SIM_WANT_SUBMIT:
+        took_submit(client, status, body);
+        break;
     case SIM_WANT_CHAT:
-    case SIM_WANT_STREAM: took_chat(client, status, body); break;
+    case SIM_WANT_STREAM:
+        took_chat(client, status, body);
+        break;
     default:
         if (status >= 500 && status != 503 && status != 507 && status != 504) {
             sim_verdict(client->sim, MR_SIM_WRONG, "a harmless call got status %d: %.*s", status,
@@ -300,7 +317,8 @@ static void took_answer(struct sim_client *client, int status, const struct mr_b
     }
 }
 
-/* --- the connection ---------------------------------------------------------------------------------------- */
+/* --- the connection
+ * ---------------------------------------------------------------------------------------- */
 
 static void on_data(void *arg, const uint8_t *bytes, size_t n)
 {
@@ -341,7 +359,8 @@ static void on_close(void *arg, int error)
     think(client);
 }
 
-static const struct mr_conn_handler handler = {.on_data = on_data, .on_end = on_end, .on_close = on_close};
+static const struct mr_conn_handler handler = {
+    .on_data = on_data, .on_end = on_end, .on_close = on_close};
 
 struct sim_accept {
     struct sim *sim;

@@ -21,7 +21,8 @@ static void on_fatal(void *arg, int error, struct mr_str text)
     longjmp(sim->jump, SIM_JUMP_CRASH); /* its process ends, as cmd's does */
 }
 
-/* --- the operator ------------------------------------------------------------------------------------- */
+/* --- the operator
+ * ------------------------------------------------------------------------------------- */
 
 static void operator_done(struct mr_ctl_call *call)
 {
@@ -30,7 +31,8 @@ static void operator_done(struct mr_ctl_call *call)
     int error = call->error;
     if (error == 0 && sim->set_up_step == SET_KEY && key != NULL) {
         key += 7;
-        const char *quote = memchr(key, '"', (size_t)((const char *)call->out.p + call->out.n - key));
+        const char *quote =
+            memchr(key, '"', (size_t)((const char *)call->out.p + call->out.n - key));
         MR_ASSERT(quote != NULL);
         (void)snprintf(sim->key, sizeof sim->key, "%.*s", (int)(quote - key), key);
     }
@@ -88,13 +90,16 @@ static void operator_next(void *arg)
     }
 }
 
-/* --- life -------------------------------------------------------------------------------------------------- */
+/* --- life
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void wire_up(struct sim *sim)
 {
     struct mr_ctl_listener listeners[SIM_GATES_MAX];
     for (uint32_t i = 0; i < sim->c.gates; i++) {
-        struct mr_gate_config config = {.env = &sim->lanes[i + 1].env, .wire = &sim->lanes[i + 1].wire};
+        struct mr_gate_config config = {.env = &sim->lanes[i + 1].env,
+                                        .wire = &sim->lanes[i + 1].wire};
         MR_ASSERT(mr_gate_new(&config, &sim->gates[i]) == 0);
         listeners[i] = mr_gate_listener(sim->gates[i]);
     }
@@ -136,9 +141,10 @@ void sim_daemon_start(void *arg)
     mr_core_totals(mr_ctl_core(sim->ctl), &totals);
     sim_say(sim, "recovered: record %llu of %llu, %llu events, %u running, %u pending, %u leases",
             (unsigned long long)mr_ctl_seq(sim->ctl), (unsigned long long)sim->store.seq_last,
-            (unsigned long long)mr_core_steps(mr_ctl_core(sim->ctl)), totals.running, totals.pending,
-            totals.leases);
-    for (uint32_t i = 0; i < sim->c.gates; i++) mr_gate_ctl_set(sim->gates[i], sim->ctl);
+            (unsigned long long)mr_core_steps(mr_ctl_core(sim->ctl)), totals.running,
+            totals.pending, totals.leases);
+    for (uint32_t i = 0; i < sim->c.gates; i++)
+        mr_gate_ctl_set(sim->gates[i], sim->ctl);
     sim->starting = false;
     sim->set_up = false;
     /* The first start makes tenant and key; each start tells the nodes. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Simulated processes: leases that outlive the daemon, end by themselves, are killed, die with nodes.
+/* Simulated processes: leases that outlive the daemon, end by themselves, are killed, die with
+ * nodes.
  *
  * Owns:       every lease of the run, by id; its worker while it lives.
  * Invariants: (1) a lease starts once in the life of the world; (2) an end is reported until it is
@@ -22,7 +23,8 @@ static struct sim_engine *engine_of(struct mr_engine *engine)
 
 struct sim_lease *sim_lease_get(struct sim *sim, uint64_t id)
 {
-    if (id >= sim->engine.capacity || sim->engine.leases[id].state == SIM_LEASE_UNKNOWN) return NULL;
+    if (id >= sim->engine.capacity || sim->engine.leases[id].state == SIM_LEASE_UNKNOWN)
+        return NULL;
     return &sim->engine.leases[id];
 }
 
@@ -42,7 +44,8 @@ static struct sim_lease *lease_make(struct sim *sim, uint64_t id)
     return &sim->engine.leases[id];
 }
 
-/* --- reports ---------------------------------------------------------------------------------------- */
+/* --- reports
+ * ---------------------------------------------------------------------------------------- */
 
 static void tell_drop(void *arg)
 {
@@ -97,8 +100,8 @@ void sim_report_meter(struct sim *sim, const struct sim_lease *lease, uint64_t s
     tell_later(sim, &report, "", 0); /* before the EXITED, which is never sooner */
 }
 
-/* --- a lease's life ------------------------------------------------------------------------------------- */
-
+/* --- a lease's life
+ * ------------------------------------------------------------------------------------- */
 
 struct sim_alarm {
     struct sim *sim;
@@ -187,10 +190,12 @@ static void known_again(struct sim *sim, struct sim_lease *lease)
     if (lease->started_told) tell(sim, MR_ENGINE_READY, lease);
 }
 
-/* --- the table ---------------------------------------------------------------------------------------------- */
+/* --- the table
+ * ---------------------------------------------------------------------------------------------- */
 
 static void engine_watch(struct mr_engine *engine,
-                         void (*report)(void *arg, const struct mr_engine_report *report), void *arg)
+                         void (*report)(void *arg, const struct mr_engine_report *report),
+                         void *arg)
 {
     engine_of(engine)->report = report;
     engine_of(engine)->report_arg = arg;
@@ -275,7 +280,8 @@ static void engine_stop(struct mr_engine *engine, struct mr_lease_id id, uint64_
         if (lease->checkpoints && !kill && sim_draw(sim, 0, 3) > 0) {
             exit_later(sim, lease, sim_draw(sim, 0, grace_us), MR_EXIT_CODE, MR_EXIT_CODE_REQUEUE);
         } else if (lease->is_infer && !kill) {
-            exit_later(sim, lease, sim_draw(sim, 0, MR_MIN(grace_us, SIM_SECOND_US)), MR_EXIT_CODE, 0);
+            exit_later(sim, lease, sim_draw(sim, 0, MR_MIN(grace_us, SIM_SECOND_US)), MR_EXIT_CODE,
+                       0);
         } else {
             exit_later(sim, lease, kill ? sim_draw(sim, 0, 2000) : sim_draw(sim, 0, grace_us),
                        MR_EXIT_SIGNAL, kill ? 9 : 15);
@@ -348,7 +354,9 @@ void sim_engine_init(struct sim *sim)
     sim->engine = (struct sim_engine){.base = {.ops = &engine_ops}, .sim = sim};
 }
 
-/* --- faults ----------------------------------------------------------------------------------------------------- */
+/* --- faults
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 void sim_node_die(struct sim *sim, uint32_t node)
 {
@@ -367,7 +375,8 @@ void sim_node_back(struct sim *sim, uint32_t node)
 {
     for (size_t i = 0; i < sim->engine.capacity; i++) {
         const struct sim_lease *lease = &sim->engine.leases[i];
-        if (lease->state == SIM_LEASE_EXITED && lease->node == node) tell(sim, MR_ENGINE_EXITED, lease);
+        if (lease->state == SIM_LEASE_EXITED && lease->node == node)
+            tell(sim, MR_ENGINE_EXITED, lease);
     }
 }
 

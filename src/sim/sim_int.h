@@ -36,7 +36,8 @@ struct sim_queue {
 bool sim_queue_put(struct sim_queue *queue, const struct sim_item *item);
 bool sim_queue_take(struct sim_queue *queue, struct sim_item *ret);
 
-/* --- memory by owner (sim_memory.c) -------------------------------------------------------------- */
+/* --- memory by owner (sim_memory.c) --------------------------------------------------------------
+ */
 
 struct sim_block {
     struct sim_block *next, *previous;
@@ -53,7 +54,8 @@ void *sim_memory_realloc(void *context, void *p, size_t size_bytes);
 void sim_memory_drop(struct sim_memory *memory, uint32_t tag); /* frees all blocks of the tag */
 void sim_memory_done(struct sim_memory *memory);               /* frees all */
 
-/* --- connections (sim_wire.c) ---------------------------------------------------------------------- */
+/* --- connections (sim_wire.c)
+ * ---------------------------------------------------------------------- */
 
 struct mr_conn {
     struct sim *sim;
@@ -65,7 +67,8 @@ struct mr_conn {
     bool opening, paused, closed, close_told, end_pending, end_told, delivering, above_high;
 };
 
-/* --- disk (sim_store.c) ------------------------------------------------------------------------------ */
+/* --- disk (sim_store.c)
+ * ------------------------------------------------------------------------------ */
 
 struct sim_record {
     uint64_t seq;
@@ -102,7 +105,8 @@ struct sim_store {
     struct sim_write writes[2];       /* append, snapshot */
 };
 
-/* --- processes (sim_engine.c, sim_worker.c) ------------------------------------------------------------ */
+/* --- processes (sim_engine.c, sim_worker.c)
+ * ------------------------------------------------------------ */
 
 enum sim_lease_state { SIM_LEASE_UNKNOWN, SIM_LEASE_ALIVE, SIM_LEASE_EXITED, SIM_LEASE_FORGOTTEN };
 struct sim_worker;
@@ -130,10 +134,17 @@ struct sim_engine {
     size_t capacity;
 };
 
-/* --- callers (sim_client.c) ------------------------------------------------------------------------------ */
+/* --- callers (sim_client.c)
+ * ------------------------------------------------------------------------------ */
 
-enum sim_want { SIM_WANT_SUBMIT, SIM_WANT_CANCEL, SIM_WANT_CHAT, SIM_WANT_STREAM, SIM_WANT_LOOK,
-                SIM_WANT_COUNT };
+enum sim_want {
+    SIM_WANT_SUBMIT,
+    SIM_WANT_CANCEL,
+    SIM_WANT_CHAT,
+    SIM_WANT_STREAM,
+    SIM_WANT_LOOK,
+    SIM_WANT_COUNT
+};
 struct sim_client {
     struct sim *sim;
     uint32_t index;
@@ -141,11 +152,11 @@ struct sim_client {
     struct mr_buf request, answer;
     size_t sent_bytes;
     enum sim_want want;
-    uint64_t key;       /* idempotency key of the submission under way */
-    uint64_t workload;  /* to cancel */
+    uint64_t key;            /* idempotency key of the submission under way */
+    uint64_t workload;       /* to cancel */
     uint32_t prompt, tokens; /* of the chat under way */
-    bool busy, again;   /* again: the same request, its answer was lost */
-    uint32_t hang_up_at; /* bytes of answer after which it goes away; 0: stays */
+    bool busy, again;        /* again: the same request, its answer was lost */
+    uint32_t hang_up_at;     /* bytes of answer after which it goes away; 0: stays */
     uint32_t tries;
 };
 
@@ -156,7 +167,8 @@ struct sim_job {
     bool elastic, cancelled, is_service;
 };
 
-/* --- the world ----------------------------------------------------------------------------------------- */
+/* --- the world
+ * ----------------------------------------------------------------------------------------- */
 
 struct sim_conditions {
     uint32_t nodes, gates, clients;
@@ -238,7 +250,7 @@ struct sim_lease *sim_lease_get(struct sim *sim, uint64_t id); /* NULL: unknown 
 void sim_lease_exit(struct sim *sim, struct sim_lease *lease, int kind, int32_t code);
 void sim_node_die(struct sim *sim, uint32_t node);
 void sim_node_back(struct sim *sim, uint32_t node); /* says what ended while it was away */
-void sim_worker_kill(struct sim *sim); /* a random live one */
+void sim_worker_kill(struct sim *sim);              /* a random live one */
 void sim_report_meter(struct sim *sim, const struct sim_lease *lease, uint64_t serial,
                       uint32_t tenant, const struct mr_usage *usage);
 
@@ -267,7 +279,8 @@ struct sim_job *sim_job_of(struct sim *sim, uint64_t workload);
 
 /* sim_check.c */
 void sim_check_start(struct sim *sim, const struct sim_lease *lease);
-/* True when everything that was asked for has ended and is billed. `what`: what is still missing. */
+/* True when everything that was asked for has ended and is billed. `what`: what is still missing.
+ */
 bool sim_check_quiet(struct sim *sim, char *what, size_t size);
 void sim_check_end(struct sim *sim);
 

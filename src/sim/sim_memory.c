@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory by owner: when the simulated daemon dies, so does all that it had allocated.
  *
- * Every block of base's allocator carries the tag that was set when it was made; a crash drops a tag
- * as the kernel drops a process's pages.
+ * Every block of base's allocator carries the tag that was set when it was made; a crash drops a
+ * tag as the kernel drops a process's pages.
  *
  * Owns:       every block until it is freed, dropped or done.
  * Invariants: (1) each live block is in the ring once; (2) a block keeps its tag over realloc.

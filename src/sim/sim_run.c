@@ -20,12 +20,13 @@ static void on_panic(const char *file, int line, const char *what)
 {
     struct sim *sim = running;
     const char *slash = strrchr(file, '/');
-    (void)snprintf(sim->panic, sizeof sim->panic, "%s:%d: %s", slash != NULL ? slash + 1 : file, line,
-                   what);
+    (void)snprintf(sim->panic, sizeof sim->panic, "%s:%d: %s", slash != NULL ? slash + 1 : file,
+                   line, what);
     longjmp(sim->jump, SIM_JUMP_PANIC);
 }
 
-/* --- conditions -------------------------------------------------------------------------------------- */
+/* --- conditions
+ * -------------------------------------------------------------------------------------- */
 
 static uint32_t some(struct sim *sim, uint32_t one_in, uint32_t low, uint32_t high)
 {
@@ -63,16 +64,17 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
                                           .accel_count = some(sim, 2, 1, 8),
                                           .up = true};
     }
-    (void)snprintf(sim->report->conditions, sizeof sim->report->conditions,
-                   "%u nodes, %u gates, %u callers, %u jobs, %llu steps; ppm: crash %u/%u cut %u node %u "
-                   "worker %u start %u repeat %u full %u io %u slow %u torn %u",
-                   c->nodes, c->gates, c->clients, c->jobs_max, (unsigned long long)c->steps_max,
-                   c->crash_ppm, c->crash_call_ppm, c->cut_ppm, c->node_ppm, c->worker_ppm,
-                   c->start_fail_ppm, c->repeat_ppm, c->full_ppm, c->io_ppm, c->slow_ppm,
-                   c->torn_snapshot_permille);
+    (void)snprintf(
+        sim->report->conditions, sizeof sim->report->conditions,
+        "%u nodes, %u gates, %u callers, %u jobs, %llu steps; ppm: crash %u/%u cut %u node %u "
+        "worker %u start %u repeat %u full %u io %u slow %u torn %u",
+        c->nodes, c->gates, c->clients, c->jobs_max, (unsigned long long)c->steps_max, c->crash_ppm,
+        c->crash_call_ppm, c->cut_ppm, c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm,
+        c->full_ppm, c->io_ppm, c->slow_ppm, c->torn_snapshot_permille);
 }
 
-/* --- faults that come by themselves ------------------------------------------------------------------------ */
+/* --- faults that come by themselves
+ * ------------------------------------------------------------------------ */
 
 struct sim_node_call {
     struct mr_ctl_call call;
@@ -117,7 +119,8 @@ static void node_tell(struct sim *sim, uint32_t node)
     tell->sim = sim;
     tell->node = node;
     tell->was_up = sim->nodes[node].up;
-    (void)snprintf(tell->body, sizeof tell->body, "{\"state\":\"%s\"}", tell->was_up ? "up" : "down");
+    (void)snprintf(tell->body, sizeof tell->body, "{\"state\":\"%s\"}",
+                   tell->was_up ? "up" : "down");
     tell->call = (struct mr_ctl_call){.op = MR_CTL_NODE,
                                       .done = node_told,
                                       .arg = tell,
@@ -155,7 +158,9 @@ static void noise(void *arg)
     sim_in_world(sim, NOISE_US, noise, sim);
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------- */
+/* --- the loop
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* Runs the next item. setjmp stands in a function of its own, so that no local lives across it. */
 static void step(struct sim *sim)
@@ -198,7 +203,8 @@ static void step(struct sim *sim)
 
 static void play(struct sim *sim)
 {
-    while (!sim->failed && sim->report->steps < sim->c.steps_max) step(sim);
+    while (!sim->failed && sim->report->steps < sim->c.steps_max)
+        step(sim);
 }
 
 /* No more faults, no new wishes: everything that was begun must now come to its end. */
@@ -244,7 +250,8 @@ static void check_all(struct sim *sim)
 {
     int jumped = setjmp(sim->jump);
     if (jumped != 0) {
-        sim_verdict(sim, MR_SIM_CRASH, "%s", jumped == SIM_JUMP_PANIC ? sim->panic : "a late death");
+        sim_verdict(sim, MR_SIM_CRASH, "%s",
+                    jumped == SIM_JUMP_PANIC ? sim->panic : "a late death");
         return;
     }
     sim_check_end(sim);

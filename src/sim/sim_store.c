@@ -2,8 +2,8 @@
 /* The simulated disk: groups that stay whole or not at all, slow, full, failing and torn.
  *
  * Owns:       what is durable; it outlives every daemon.
- * Invariants: (1) records have consecutive numbers; (2) a group in flight when the daemon dies stays
- *             whole or is gone; (3) an older epoch writes nothing; (4) ledger entries have no hole.
+ * Invariants: (1) records have consecutive numbers; (2) a group in flight when the daemon dies
+ * stays whole or is gone; (3) an older epoch writes nothing; (4) ledger entries have no hole.
  */
 #include "sim/sim_int.h"
 
@@ -24,14 +24,16 @@ static uint8_t *copy_bytes(struct mr_str bytes)
 
 static void write_free(struct sim_write *write)
 {
-    for (size_t i = 0; i < write->record_count; i++) mr_free(write->records[i].bytes);
+    for (size_t i = 0; i < write->record_count; i++)
+        mr_free(write->records[i].bytes);
     mr_free(write->records);
     mr_free(write->snapshot.bytes);
     uint32_t serial = write->serial;
     *write = (struct sim_write){.serial = serial + 1};
 }
 
-/* --- becoming durable ---------------------------------------------------------------------------- */
+/* --- becoming durable ----------------------------------------------------------------------------
+ */
 
 static void records_drop_until(struct sim_store *store, uint64_t seq)
 {
@@ -99,7 +101,8 @@ static void apply(struct sim_store *store, struct sim_write *write)
     }
 }
 
-/* --- completion ---------------------------------------------------------------------------------------- */
+/* --- completion
+ * ---------------------------------------------------------------------------------------- */
 
 static void write_told(struct sim *sim, size_t which)
 {
@@ -134,8 +137,8 @@ static void write_ends(struct sim *sim, size_t which)
         apply(&sim->store, write);
     }
     write->used = false;
-    sim_in_daemon(sim, sim_draw(sim, 0, 200), which == WRITE_APPEND ? append_told : snapshot_told, sim,
-                  NULL);
+    sim_in_daemon(sim, sim_draw(sim, 0, 200), which == WRITE_APPEND ? append_told : snapshot_told,
+                  sim, NULL);
     sim_leave(sim, tag);
 }
 
@@ -174,7 +177,8 @@ void sim_store_crash(struct sim *sim)
         struct sim_write *write = &sim->store.writes[i];
         if (write->used) {
             sim->report->faults.torn_writes++;
-            if (write->result != MR_ENO_SPACE && sim_draw(sim, 0, 1) == 0) apply(&sim->store, write);
+            if (write->result != MR_ENO_SPACE && sim_draw(sim, 0, 1) == 0)
+                apply(&sim->store, write);
         }
         write_free(write);
     }
@@ -186,7 +190,8 @@ void sim_store_crash(struct sim *sim)
     }
 }
 
-/* --- the table -------------------------------------------------------------------------------------------- */
+/* --- the table
+ * -------------------------------------------------------------------------------------------- */
 
 static int store_epoch_take(struct mr_store *store, uint64_t *ret_epoch)
 {

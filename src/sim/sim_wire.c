@@ -15,7 +15,8 @@
 
 static void pump_later(struct mr_conn *conn);
 
-/* --- calls into whoever owns an end -------------------------------------------------------------------- */
+/* --- calls into whoever owns an end
+ * -------------------------------------------------------------------- */
 
 static void later(struct mr_conn *conn, uint64_t delay_us, void (*fn)(void *arg))
 {
@@ -96,7 +97,8 @@ static void pump_later(struct mr_conn *conn)
     later(conn, delay(conn->sim), pump);
 }
 
-/* --- both ends' operations ------------------------------------------------------------------------------- */
+/* --- both ends' operations
+ * ------------------------------------------------------------------------------- */
 
 void sim_conn_handle(struct mr_conn *conn, const struct mr_conn_handler *handler, void *arg)
 {
@@ -167,7 +169,8 @@ struct mr_conn *sim_conn_pair(struct sim *sim, struct mr_conn **ret_world_end)
     return &ends[0];
 }
 
-/* --- the daemon's table -------------------------------------------------------------------------------------- */
+/* --- the daemon's table
+ * -------------------------------------------------------------------------------------- */
 
 static void told_open(void *arg)
 {
@@ -181,7 +184,8 @@ static void told_open(void *arg)
 static int wire_connect(struct mr_wire *wire, struct mr_str address,
                         const struct mr_conn_handler *handler, void *arg, struct mr_conn **ret_conn)
 {
-    struct sim_lane *lane = (struct sim_lane *)(void *)((uint8_t *)wire - offsetof(struct sim_lane, wire));
+    struct sim_lane *lane =
+        (struct sim_lane *)(void *)((uint8_t *)wire - offsetof(struct sim_lane, wire));
     struct sim *sim = lane->sim;
     uint32_t tag = sim_enter(sim, true);
     struct mr_conn *world_end, *conn = sim_conn_pair(sim, &world_end);
@@ -243,7 +247,8 @@ static const struct mr_wire_ops wire_ops = {.connect = wire_connect,
 
 void sim_wire_init(struct sim *sim)
 {
-    for (uint32_t i = 0; i <= sim->c.gates; i++) sim->lanes[i].wire = (struct mr_wire){.ops = &wire_ops};
+    for (uint32_t i = 0; i <= sim->c.gates; i++)
+        sim->lanes[i].wire = (struct mr_wire){.ops = &wire_ops};
 }
 
 /* sim->incarnation is already the next one: the dead daemon's ends are known by that. */

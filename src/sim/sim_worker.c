@@ -6,16 +6,16 @@
  *
  * Owns:       its requests and what was not settled; it lives as long as the world, since its meter
  *             file is read after its end.
- * Invariants: (1) each accepted SUBMIT gets one serial and one END; (2) an END is kept until SETTLED;
- *             (3) no token is sent without credit.
+ * Invariants: (1) each accepted SUBMIT gets one serial and one END; (2) an END is kept until
+ * SETTLED; (3) no token is sent without credit.
  */
 #include "sim/sim_int.h"
 
 #include <stdio.h>
 
-#define CONNS_MAX    8u
-#define REQUESTS_MAX 64u
-#define SLOTS        4u
+#define CONNS_MAX     8u
+#define REQUESTS_MAX  64u
+#define SLOTS         4u
 #define PROMPT_TOKENS 5u
 
 struct sim_request {
@@ -46,7 +46,8 @@ uint32_t sim_word(char ret[16], uint32_t prompt, uint32_t n)
     return (uint32_t)snprintf(ret, 16, "w%u ", value);
 }
 
-/* --- sending ----------------------------------------------------------------------------------------- */
+/* --- sending
+ * ----------------------------------------------------------------------------------------- */
 
 static void send_frame(struct sim_worker *worker, int conn, const struct mr_wire_frame *frame)
 {
@@ -82,16 +83,17 @@ static void send_end(struct sim_worker *worker, int conn, uint32_t stream,
 static void request_end(struct sim_worker *worker, struct sim_request *r, enum mr_finish finish)
 {
     r->ended = true;
-    r->end = (struct mr_wire_end){.serial = r->serial,
-                                  .tenant = r->tenant,
-                                  .finish = finish,
-                                  .usage = {.prompt_tokens = PROMPT_TOKENS,
-                                            .completion_tokens = r->made}};
+    r->end = (struct mr_wire_end){
+        .serial = r->serial,
+        .tenant = r->tenant,
+        .finish = finish,
+        .usage = {.prompt_tokens = PROMPT_TOKENS, .completion_tokens = r->made}};
     worker->sim->decoded_tokens += r->made;
     send_end(worker, r->conn, r->stream, &r->end);
 }
 
-/* --- decoding ------------------------------------------------------------------------------------------- */
+/* --- decoding
+ * ------------------------------------------------------------------------------------------- */
 
 static void tick(void *arg);
 
@@ -125,12 +127,14 @@ static void tick(void *arg)
     if (more) tick_later(worker);
 }
 
-/* --- what gates say ----------------------------------------------------------------------------------------- */
+/* --- what gates say
+ * ----------------------------------------------------------------------------------------- */
 
 static uint32_t count_words(struct mr_str text)
 {
     uint32_t n = 0;
-    for (size_t i = 0; i < text.n; i++) n += text.p[i] == ' ';
+    for (size_t i = 0; i < text.n; i++)
+        n += text.p[i] == ' ';
     return n;
 }
 
@@ -189,7 +193,9 @@ static void on_frame(struct sim_worker *worker, int conn, const struct mr_wire_f
     struct sim_request *r = request_of(worker, conn, frame->stream);
     struct mr_wire_frame pong = {.type = MR_WIRE_PONG, .stream = frame->stream};
     switch (frame->type) {
-    case MR_WIRE_SUBMIT: on_submit(worker, conn, frame->stream, &frame->u.submit); break;
+    case MR_WIRE_SUBMIT:
+        on_submit(worker, conn, frame->stream, &frame->u.submit);
+        break;
     case MR_WIRE_CREDIT:
         if (r != NULL) r->credit += frame->u.credit;
         tick_later(worker);
@@ -203,12 +209,17 @@ static void on_frame(struct sim_worker *worker, int conn, const struct mr_wire_f
             if (one->used && one->ended && one->serial == frame->u.serial) one->used = false;
         }
         break;
-    case MR_WIRE_PING: send_frame(worker, conn, &pong); break;
-    default: sim_verdict(worker->sim, MR_SIM_WRONG, "a gate sent frame type %d", (int)frame->type);
+    case MR_WIRE_PING:
+        send_frame(worker, conn, &pong);
+        break;
+    default:
+        sim_verdict(worker->sim, MR_SIM_WRONG, "a gate sent frame type %d", (int)frame->type);
     }
 }
 
-/* --- connections ------------------------------------------------------------------------------------------------ */
+/* --- connections
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void on_data(void *arg, const uint8_t *bytes, size_t n)
 {
@@ -260,7 +271,8 @@ static void on_close(void *arg, int error)
     mr_free(arg);
 }
 
-static const struct mr_conn_handler handler = {.on_data = on_data, .on_end = on_end, .on_close = on_close};
+static const struct mr_conn_handler handler = {
+    .on_data = on_data, .on_end = on_end, .on_close = on_close};
 
 static const struct mr_conn_handler deaf = {0};
 
@@ -295,11 +307,13 @@ struct sim_worker *sim_worker_new(struct sim *sim, struct sim_lease *lease)
     MR_ASSERT(worker != NULL);
     worker->sim = sim;
     worker->lease = lease->id;
-    for (uint32_t i = 0; i < CONNS_MAX; i++) mr_buf_init(&worker->inboxes[i], 2 * MR_WIRE_FRAME_BYTES_MAX);
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        mr_buf_init(&worker->inboxes[i], 2 * MR_WIRE_FRAME_BYTES_MAX);
     return worker;
 }
 
-/* What its meter file holds is reported as the engine does; the process and its sockets are gone. */
+/* What its meter file holds is reported as the engine does; the process and its sockets are gone.
+ */
 void sim_worker_end(struct sim_worker *worker)
 {
     struct sim_lease *lease = sim_lease_get(worker->sim, worker->lease);
@@ -318,14 +332,18 @@ void sim_worker_end(struct sim_worker *worker)
 uint32_t sim_worker_unsettled(const struct sim_worker *worker)
 {
     uint32_t n = 0, conns = 0;
-    for (uint32_t i = 0; i < CONNS_MAX; i++) conns += worker->conns[i] != NULL;
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        conns += worker->conns[i] != NULL;
     for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
         const struct sim_request *r = &worker->requests[i];
         n += r->used;
         if (r->used) {
-            sim_say(worker->sim, "lease %llu: serial %llu is not settled: %s, stream %u, connection %d of %u, made %u of %u, credit %lld",
+            sim_say(worker->sim,
+                    "lease %llu: serial %llu is not settled: %s, stream %u, connection %d of %u, "
+                    "made %u of %u, credit %lld",
                     (unsigned long long)worker->lease, (unsigned long long)r->serial,
-                    r->ended ? "ended" : "runs", r->stream, r->conn, conns, r->made, r->max, (long long)r->credit);
+                    r->ended ? "ended" : "runs", r->stream, r->conn, conns, r->made, r->max,
+                    (long long)r->credit);
         }
     }
     return n;

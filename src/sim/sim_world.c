@@ -2,8 +2,8 @@
 /* The world's clock and its lanes: env of the ports, and how the daemon dies.
  *
  * Owns:       queued callbacks until they ran or were dropped.
- * Invariants: (1) posts of one lane to another arrive in order; (2) no callback runs inside the call
- *             that asked for it; (3) a dead daemon's callbacks never run.
+ * Invariants: (1) posts of one lane to another arrive in order; (2) no callback runs inside the
+ * call that asked for it; (3) a dead daemon's callbacks never run.
  */
 #include "sim/sim_int.h"
 
@@ -16,7 +16,8 @@ struct mr_timer {
     bool stopped;
 };
 
-/* --- chance -------------------------------------------------------------------------------------- */
+/* --- chance --------------------------------------------------------------------------------------
+ */
 
 bool sim_chance(struct sim *sim, uint32_t ppm)
 {
@@ -30,7 +31,8 @@ uint64_t sim_draw(struct sim *sim, uint64_t low, uint64_t high)
     return low + mr_prng_below(&sim->prng, high - low + 1);
 }
 
-/* --- telling --------------------------------------------------------------------------------------- */
+/* --- telling
+ * --------------------------------------------------------------------------------------- */
 
 void sim_say(struct sim *sim, const char *format, ...)
 {
@@ -62,7 +64,8 @@ const char *mr_sim_verdict_name(enum mr_sim_verdict verdict)
     return names[verdict];
 }
 
-/* --- the queue, by owner ------------------------------------------------------------------------------ */
+/* --- the queue, by owner
+ * ------------------------------------------------------------------------------ */
 
 static void put(struct sim *sim, uint64_t at_us, uint32_t incarnation, void (*fn)(void *arg),
                 void *arg, void (*drop)(void *arg))
@@ -86,7 +89,8 @@ void sim_in_world(struct sim *sim, uint64_t delay_us, void (*fn)(void *arg), voi
     put(sim, sim->now_us + delay_us, 0, fn, arg, NULL);
 }
 
-/* --- ports' entry and exit ------------------------------------------------------------------------------- */
+/* --- ports' entry and exit
+ * ------------------------------------------------------------------------------- */
 
 uint32_t sim_enter(struct sim *sim, bool may_crash)
 {
@@ -104,7 +108,9 @@ void sim_leave(struct sim *sim, uint32_t tag)
     sim->memory.tag = tag;
 }
 
-/* --- death ---------------------------------------------------------------------------------------------------- */
+/* --- death
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 void sim_restart_later(struct sim *sim)
 {
@@ -132,11 +138,14 @@ void sim_crash(struct sim *sim)
     sim_store_crash(sim);
     sim_wire_crash(sim);
     sim_memory_drop(&sim->memory, dead);
-    for (uint32_t i = 0; i <= SIM_NODES_MAX; i++) sim->nodes[i].telling = false;
+    for (uint32_t i = 0; i <= SIM_NODES_MAX; i++)
+        sim->nodes[i].telling = false;
     sim_restart_later(sim);
 }
 
-/* --- env ------------------------------------------------------------------------------------------------------- */
+/* --- env
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static struct sim_lane *lane_of(struct mr_env *env)
 {

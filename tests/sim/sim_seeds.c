@@ -84,9 +84,10 @@ int main(int argc, char **argv)
     int failed = argc > 3 ? run_kept(argv[3]) : 0;
     for (uint64_t done = 0; done < count; done += BLOCK) {
         uint64_t bad = 0, block = count - done < BLOCK ? count - done : BLOCK;
-        for (uint64_t i = 0; i < block; i++) bad += !run(first + done + i, false, false);
-        printf("%s seeds_%" PRIu64 "_to_%" PRIu64 "_break_no_invariant\n", bad == 0 ? "ok" : "not ok",
-               first + done, first + done + block - 1);
+        for (uint64_t i = 0; i < block; i++)
+            bad += !run(first + done + i, false, false);
+        printf("%s seeds_%" PRIu64 "_to_%" PRIu64 "_break_no_invariant\n",
+               bad == 0 ? "ok" : "not ok", first + done, first + done + block - 1);
         (void)fflush(stdout);
         failed += bad > 0;
     }
