@@ -487,7 +487,7 @@ static void bars_add(struct bench *b)
     bench_add(b->report, &gap);
 }
 
-/* --- finding things ----------------------------------------------------------------------------- */
+/* --- finding things --------------------------------------------------------------------------- */
 
 static char *worker_find(void)
 {

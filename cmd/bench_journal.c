@@ -124,7 +124,7 @@ static int run_store(const char *folder, uint32_t group_size, uint64_t events, s
     return error;
 }
 
-/* --- the floor ---------------------------------------------------------------------------------- */
+/* --- the floor -------------------------------------------------------------------------------- */
 
 static double floor_sqlite(const char *folder, uint32_t group_size, uint64_t events)
 {

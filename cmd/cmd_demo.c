@@ -247,8 +247,7 @@ static int chat(struct cmd_client *client, const char *model, const char *questi
     return 0;
 }
 
-/* --- the acts
- * ---------------------------------------------------------------------------------------- */
+/* --- the acts --------------------------------------------------------------------------------- */
 
 static int serve(struct demo *demo, const char *name, const char *adapter, uint64_t *ret_id)
 {

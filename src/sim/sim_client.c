@@ -17,8 +17,7 @@
 
 static void think(struct sim_client *client);
 
-/* --- what was asked for
- * ------------------------------------------------------------------------------ */
+/* --- what was asked for ----------------------------------------------------------------------- */
 
 struct sim_job *sim_job_of(struct sim *sim, uint64_t workload)
 {
@@ -48,8 +47,7 @@ static struct sim_job *job_new(struct sim *sim)
     return job;
 }
 
-/* --- requests
- * ------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static void put_request(struct sim_client *client, const char *method, const char *path,
                         const char *extra, const char *body)
@@ -170,8 +168,7 @@ static void choose(struct sim_client *client)
     }
 }
 
-/* --- answers
- * ---------------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 /* The body's bytes so far, de-chunked into `ret`; true when it is whole. */
 static bool body_of(const struct mr_buf *answer, int *ret_status, struct mr_buf *ret)
@@ -317,8 +314,7 @@ static void took_answer(struct sim_client *client, int status, const struct mr_b
     }
 }
 
-/* --- the connection
- * ---------------------------------------------------------------------------------------- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 static void on_data(void *arg, const uint8_t *bytes, size_t n)
 {

@@ -21,8 +21,7 @@ static void on_fatal(void *arg, int error, struct mr_str text)
     longjmp(sim->jump, SIM_JUMP_CRASH); /* its process ends, as cmd's does */
 }
 
-/* --- the operator
- * ------------------------------------------------------------------------------------- */
+/* --- the operator ----------------------------------------------------------------------------- */
 
 static void operator_done(struct mr_ctl_call *call)
 {
@@ -90,9 +89,7 @@ static void operator_next(void *arg)
     }
 }
 
-/* --- life
- * --------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void wire_up(struct sim *sim)
 {

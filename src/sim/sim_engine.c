@@ -44,8 +44,7 @@ static struct sim_lease *lease_make(struct sim *sim, uint64_t id)
     return &sim->engine.leases[id];
 }
 
-/* --- reports
- * ---------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 static void tell_drop(void *arg)
 {
@@ -100,8 +99,7 @@ void sim_report_meter(struct sim *sim, const struct sim_lease *lease, uint64_t s
     tell_later(sim, &report, "", 0); /* before the EXITED, which is never sooner */
 }
 
-/* --- a lease's life
- * ------------------------------------------------------------------------------------- */
+/* --- a lease's life --------------------------------------------------------------------------- */
 
 struct sim_alarm {
     struct sim *sim;
@@ -190,8 +188,7 @@ static void known_again(struct sim *sim, struct sim_lease *lease)
     if (lease->started_told) tell(sim, MR_ENGINE_READY, lease);
 }
 
-/* --- the table
- * ---------------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static void engine_watch(struct mr_engine *engine,
                          void (*report)(void *arg, const struct mr_engine_report *report),
@@ -354,9 +351,7 @@ void sim_engine_init(struct sim *sim)
     sim->engine = (struct sim_engine){.base = {.ops = &engine_ops}, .sim = sim};
 }
 
-/* --- faults
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 void sim_node_die(struct sim *sim, uint32_t node)
 {

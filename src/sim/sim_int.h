@@ -54,8 +54,7 @@ void *sim_memory_realloc(void *context, void *p, size_t size_bytes);
 void sim_memory_drop(struct sim_memory *memory, uint32_t tag); /* frees all blocks of the tag */
 void sim_memory_done(struct sim_memory *memory);               /* frees all */
 
-/* --- connections (sim_wire.c)
- * ---------------------------------------------------------------------- */
+/* --- connections (sim_wire.c) ----------------------------------------------------------------- */
 
 struct mr_conn {
     struct sim *sim;
@@ -67,8 +66,7 @@ struct mr_conn {
     bool opening, paused, closed, close_told, end_pending, end_told, delivering, above_high;
 };
 
-/* --- disk (sim_store.c)
- * ------------------------------------------------------------------------------ */
+/* --- disk (sim_store.c) ----------------------------------------------------------------------- */
 
 struct sim_record {
     uint64_t seq;
@@ -105,8 +103,7 @@ struct sim_store {
     struct sim_write writes[2];       /* append, snapshot */
 };
 
-/* --- processes (sim_engine.c, sim_worker.c)
- * ------------------------------------------------------------ */
+/* --- processes (sim_engine.c, sim_worker.c) --------------------------------------------------- */
 
 enum sim_lease_state { SIM_LEASE_UNKNOWN, SIM_LEASE_ALIVE, SIM_LEASE_EXITED, SIM_LEASE_FORGOTTEN };
 struct sim_worker;
@@ -134,8 +131,7 @@ struct sim_engine {
     size_t capacity;
 };
 
-/* --- callers (sim_client.c)
- * ------------------------------------------------------------------------------ */
+/* --- callers (sim_client.c) ------------------------------------------------------------------- */
 
 enum sim_want {
     SIM_WANT_SUBMIT,
@@ -167,8 +163,7 @@ struct sim_job {
     bool elastic, cancelled, is_service;
 };
 
-/* --- the world
- * ----------------------------------------------------------------------------------------- */
+/* --- the world -------------------------------------------------------------------------------- */
 
 struct sim_conditions {
     uint32_t nodes, gates, clients;

@@ -25,8 +25,7 @@ static void on_panic(const char *file, int line, const char *what)
     longjmp(sim->jump, SIM_JUMP_PANIC);
 }
 
-/* --- conditions
- * -------------------------------------------------------------------------------------- */
+/* --- conditions ------------------------------------------------------------------------------- */
 
 static uint32_t some(struct sim *sim, uint32_t one_in, uint32_t low, uint32_t high)
 {
@@ -73,8 +72,7 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
         c->full_ppm, c->io_ppm, c->slow_ppm, c->torn_snapshot_permille);
 }
 
-/* --- faults that come by themselves
- * ------------------------------------------------------------------------ */
+/* --- faults that come by themselves ----------------------------------------------------------- */
 
 struct sim_node_call {
     struct mr_ctl_call call;
@@ -158,9 +156,7 @@ static void noise(void *arg)
     sim_in_world(sim, NOISE_US, noise, sim);
 }
 
-/* --- the loop
- * -------------------------------------------------------------------------------------------------
- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 /* Runs the next item. setjmp stands in a function of its own, so that no local lives across it. */
 static void step(struct sim *sim)

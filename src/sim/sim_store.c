@@ -101,8 +101,7 @@ static void apply(struct sim_store *store, struct sim_write *write)
     }
 }
 
-/* --- completion
- * ---------------------------------------------------------------------------------------- */
+/* --- completion ------------------------------------------------------------------------------- */
 
 static void write_told(struct sim *sim, size_t which)
 {
@@ -190,8 +189,7 @@ void sim_store_crash(struct sim *sim)
     }
 }
 
-/* --- the table
- * -------------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static int store_epoch_take(struct mr_store *store, uint64_t *ret_epoch)
 {

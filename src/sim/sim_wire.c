@@ -15,8 +15,7 @@
 
 static void pump_later(struct mr_conn *conn);
 
-/* --- calls into whoever owns an end
- * -------------------------------------------------------------------- */
+/* --- calls into whoever owns an end ----------------------------------------------------------- */
 
 static void later(struct mr_conn *conn, uint64_t delay_us, void (*fn)(void *arg))
 {
@@ -97,8 +96,7 @@ static void pump_later(struct mr_conn *conn)
     later(conn, delay(conn->sim), pump);
 }
 
-/* --- both ends' operations
- * ------------------------------------------------------------------------------- */
+/* --- both ends' operations -------------------------------------------------------------------- */
 
 void sim_conn_handle(struct mr_conn *conn, const struct mr_conn_handler *handler, void *arg)
 {
@@ -169,8 +167,7 @@ struct mr_conn *sim_conn_pair(struct sim *sim, struct mr_conn **ret_world_end)
     return &ends[0];
 }
 
-/* --- the daemon's table
- * -------------------------------------------------------------------------------------- */
+/* --- the daemon's table ----------------------------------------------------------------------- */
 
 static void told_open(void *arg)
 {

@@ -46,8 +46,7 @@ uint32_t sim_word(char ret[16], uint32_t prompt, uint32_t n)
     return (uint32_t)snprintf(ret, 16, "w%u ", value);
 }
 
-/* --- sending
- * ----------------------------------------------------------------------------------------- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 static void send_frame(struct sim_worker *worker, int conn, const struct mr_wire_frame *frame)
 {
@@ -92,8 +91,7 @@ static void request_end(struct sim_worker *worker, struct sim_request *r, enum m
     send_end(worker, r->conn, r->stream, &r->end);
 }
 
-/* --- decoding
- * ------------------------------------------------------------------------------------------- */
+/* --- decoding --------------------------------------------------------------------------------- */
 
 static void tick(void *arg);
 
@@ -127,8 +125,7 @@ static void tick(void *arg)
     if (more) tick_later(worker);
 }
 
-/* --- what gates say
- * ----------------------------------------------------------------------------------------- */
+/* --- what gates say --------------------------------------------------------------------------- */
 
 static uint32_t count_words(struct mr_str text)
 {
@@ -217,9 +214,7 @@ static void on_frame(struct sim_worker *worker, int conn, const struct mr_wire_f
     }
 }
 
-/* --- connections
- * ------------------------------------------------------------------------------------------------
- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static void on_data(void *arg, const uint8_t *bytes, size_t n)
 {

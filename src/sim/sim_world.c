@@ -31,8 +31,7 @@ uint64_t sim_draw(struct sim *sim, uint64_t low, uint64_t high)
     return low + mr_prng_below(&sim->prng, high - low + 1);
 }
 
-/* --- telling
- * --------------------------------------------------------------------------------------- */
+/* --- telling ---------------------------------------------------------------------------------- */
 
 void sim_say(struct sim *sim, const char *format, ...)
 {
@@ -64,8 +63,7 @@ const char *mr_sim_verdict_name(enum mr_sim_verdict verdict)
     return names[verdict];
 }
 
-/* --- the queue, by owner
- * ------------------------------------------------------------------------------ */
+/* --- the queue, by owner ---------------------------------------------------------------------- */
 
 static void put(struct sim *sim, uint64_t at_us, uint32_t incarnation, void (*fn)(void *arg),
                 void *arg, void (*drop)(void *arg))
@@ -89,8 +87,7 @@ void sim_in_world(struct sim *sim, uint64_t delay_us, void (*fn)(void *arg), voi
     put(sim, sim->now_us + delay_us, 0, fn, arg, NULL);
 }
 
-/* --- ports' entry and exit
- * ------------------------------------------------------------------------------- */
+/* --- ports' entry and exit -------------------------------------------------------------------- */
 
 uint32_t sim_enter(struct sim *sim, bool may_crash)
 {
@@ -108,9 +105,7 @@ void sim_leave(struct sim *sim, uint32_t tag)
     sim->memory.tag = tag;
 }
 
-/* --- death
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- death ------------------------------------------------------------------------------------ */
 
 void sim_restart_later(struct sim *sim)
 {
@@ -143,9 +138,7 @@ void sim_crash(struct sim *sim)
     sim_restart_later(sim);
 }
 
-/* --- env
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- env -------------------------------------------------------------------------------------- */
 
 static struct sim_lane *lane_of(struct mr_env *env)
 {
