@@ -58,6 +58,9 @@ void mr_gate_ctl_set(struct mr_gate *gate, struct mr_ctl *ctl)
 
 void gate_now(struct mr_gate *gate)
 {
+#ifdef MR_CHECKS
+    gate_check(gate); /* the event before this one is over */
+#endif
     gate->now_us = gate->env->ops->now_us(gate->env);
 }
 

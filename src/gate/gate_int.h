@@ -408,5 +408,7 @@ struct mr_gate {
 };
 void gate_now(struct mr_gate *gate); /* reads the clock: first thing in each event */
 void gate_drain_check(struct mr_gate *gate);
+/* Every invariant of the state, between events; in builds with checks gate_now does it. */
+void gate_check(const struct mr_gate *gate);
 
 #endif
