@@ -268,6 +268,14 @@ static void victims_stop(struct mr_core *core, struct room *room, uint64_t claim
     }
 }
 
+/* Room that no leaving could make: the fleet has no such node. */
+static bool impossible(const struct mr_core *core, const struct core_request *request)
+{
+    struct mr_reason reason;
+    core_place_reason(core, request, &reason);
+    return reason.code == MR_REASON_NO_SUCH_NODE || reason.code == MR_REASON_FLEET_EMPTY;
+}
+
 bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request)
 {
     struct core_workload *w = core_workload(core, workload);
@@ -277,7 +285,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     room.given = 0;
     room.stopping_count = 0;
     candidates_collect(core, &room, workload);
-    if (room.count + room.stopping_count == 0) return false;
+    if (room.count + room.stopping_count == 0 || impossible(core, request)) return false;
     struct core_released before[MR_ACCEL_TYPES_MAX];
     memcpy(before, core->released, sizeof before);
     uint32_t retry_all = core->retry_all;
@@ -312,7 +320,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
 
 /* --- growing ------------------------------------------------------------------------------- */
 
-/* Whether work of the same or a higher class waits for room of this kind. */
+/* Whether work of the same or a higher class waits for room of this kind that can come. */
 static bool others_wait(const struct mr_core *core, const struct core_workload *w)
 {
     uint32_t looked = 0;
@@ -320,11 +328,16 @@ static bool others_wait(const struct mr_core *core, const struct core_workload *
         uint32_t at = core->wait_first[b];
         for (; at != 0; at = core_class(core, at)->wait_next) {
             const struct core_class *c = core_class(core, at);
-            if (c->count == 0 || c->priority > w->priority) continue;
-            if (c->shape.accel_milli == 0 || core_shape_accepts(&c->shape, w->accel_type)) {
-                return true;
-            }
             if (++looked == CORE_WALK) return true; /* then rather not */
+            if (c->count == 0 || c->priority > w->priority) continue;
+            if (c->shape.accel_milli != 0 && !core_shape_accepts(&c->shape, w->accel_type))
+                continue;
+            uint32_t least = MR_MAX(c->tasks_min, 1u);
+            struct core_request request = {.shape = &c->shape,
+                                           .topology = (enum mr_topology)c->topology,
+                                           .tasks_min = least,
+                                           .tasks_max = least};
+            if (!impossible(core, &request)) return true;
         }
     }
     return false;

@@ -247,6 +247,7 @@ static void a_gang_does_not_grow_over_those_who_wait(void **state)
     assert_int_equal(info(&c, training).tasks, 2);
     assert_int_equal(state_of(&c, training), MR_STATE_RUNNING);
     cancel(&c, waits);
+    submit(&c, job(1, 9000)); /* can never start: nobody holds back for it */
     tick(&c, CORE_SETTLE_US);
     assert_int_equal(state_of(&c, training), MR_STATE_COMPLETING);
     all_exit(&c, training, MR_EXIT_CODE_REQUEUE);
