@@ -43,7 +43,7 @@ _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
 _Static_assert(sizeof(struct core_workload) == 336, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 80, "no padding");
+_Static_assert(sizeof(struct core_class) == 88, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_plan) == 16, "no padding");
 _Static_assert(sizeof(struct core_candidate) == 24, "no padding");
@@ -202,6 +202,7 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     core->candidate_count = 0;
     core->retry_all = 0;
     memset(core->released, 0, sizeof core->released);
+    core->released_count = 0;
     if (check) {
         const char *text;
         int error = mr_core_check(core, &text);

@@ -235,9 +235,18 @@ static void fleet_sums_check(struct core_check *check)
     }
     core_check_holds(check, places == 0, "(9) what is free in a place is free on its nodes");
     core_check_holds(check, nodes == 0, "(9) a place knows how many nodes lie in it");
+    uint64_t groups = 0;
     for (uint32_t i = 1; i < core->tables[CORE_STATES].used; i++) {
-        states += core_free_state(core, i)->node_count;
+        const struct core_free_state *s = core_free_state(core, i);
+        states += s->node_count;
+        if (s->node_count > 0) groups += sketch(s->whole, s->accel_type, s->node_count);
     }
+    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+        for (uint32_t w = 0; w < CORE_WHOLE_GROUPS; w++) {
+            groups -= sketch(w, type, core->whole_nodes[type][w]);
+        }
+    }
+    core_check_holds(check, groups == 0, "(7) nodes are counted by their whole devices");
     core_check_holds(check, states == up, "(7) every node that is up is counted in one state");
 }
 

@@ -199,15 +199,16 @@ uint32_t core_place_fit(const struct mr_core *core, uint32_t place, uint32_t typ
     return fit;
 }
 
-/* The first places of a bucket, at most *looked more: of those with room for all tasks the one in
- * the larger place that has the least left. */
+/* The first places of a bucket, as long as *looked is below `most`: of those with room for all
+ * tasks the one in the larger place that has the least left. */
 static uint32_t bucket_best(const struct mr_core *core, uint32_t first, uint32_t type,
-                            const struct mr_shape *shape, uint32_t tasks, uint32_t *looked)
+                            const struct mr_shape *shape, uint32_t tasks, uint32_t most,
+                            uint32_t *looked)
 {
     uint32_t best = 0, found = 0;
     uint64_t best_left = UINT64_MAX;
     for (uint32_t at = first; at != 0; at = core_place_type(core, at, type)->next) {
-        if (*looked == CORE_PLACES_LOOKED || found == CORE_TIES_LOOKED) break;
+        if (*looked == most || found == CORE_TIES_LOOKED) break;
         ++*looked;
         if (core_place_fit(core, at, type, shape, tasks) < tasks) continue;
         found++;
@@ -228,19 +229,20 @@ uint32_t core_place_find(const struct mr_core *core, enum core_level level, uint
     uint64_t need = each * tasks;
     uint32_t from = MR_MAX(core_place_bucket_of(need), 1u);
     const uint64_t *mask = core->place_mask[level][type];
+    uint32_t most = CORE_PLACES_LOOKED >> (2 * (CORE_DOMAIN - level)); /* blocks are larger */
     uint32_t looked = 0;
-    for (size_t b = from; looked < CORE_PLACES_LOOKED; b++) {
+    for (size_t b = from; looked < most; b++) {
         b = mr_bit_find_set(mask, CORE_PLACE_BUCKETS, b);
         if (b >= CORE_PLACE_BUCKETS) return 0; /* all were looked at */
         uint32_t first = core->place_bucket[level][type][b];
-        uint32_t best = bucket_best(core, first, type, shape, tasks, &looked);
+        uint32_t best = bucket_best(core, first, type, shape, tasks, most, &looked);
         if (best != 0) return best;
     }
     looked = 0;
-    for (uint32_t b = CORE_PLACE_BUCKETS; b-- > from && looked < CORE_PLACES_LOOKED;) {
+    for (uint32_t b = CORE_PLACE_BUCKETS; b-- > from && looked < most;) {
         if (!mr_bit_get(mask, b)) continue;
         uint32_t first = core->place_bucket[level][type][b];
-        uint32_t best = bucket_best(core, first, type, shape, tasks, &looked);
+        uint32_t best = bucket_best(core, first, type, shape, tasks, most, &looked);
         if (best != 0) return best;
     }
     return 0;
@@ -249,12 +251,35 @@ uint32_t core_place_find(const struct mr_core *core, enum core_level level, uint
 /* --- the fleet -----------------------------------------------------------------------------------
  */
 
-/* Whether the fleet holds so many tasks at all, over its distinct free amounts: exact for whole
- * devices and cpu, a little low where devices are shared. */
+uint64_t core_fleet_bound(const struct mr_core *core, uint32_t type, const struct mr_shape *shape)
+{
+    uint64_t bound = UINT64_MAX;
+    if (shape->cpu_milli > 0) bound = core->cpu_free_milli / shape->cpu_milli;
+    if (shape->mem_mib > 0) bound = MR_MIN(bound, core->mem_free_mib / shape->mem_mib);
+    if (shape->accel_milli == 0) return bound;
+    uint64_t fit = 0;
+    if (shape->accel_milli < CORE_WHOLE) {
+        fit = core->type_free_milli[type] / shape->accel_milli;
+    } else {
+        uint32_t devices = shape->accel_milli / CORE_WHOLE;
+        for (size_t w = devices; w < CORE_WHOLE_GROUPS; w++) {
+            w = mr_bit_find_set(core->whole_mask[type], CORE_WHOLE_GROUPS, w);
+            if (w >= CORE_WHOLE_GROUPS) break;
+            fit += (uint64_t)core->whole_nodes[type][w] * (w / devices);
+        }
+    }
+    return MR_MIN(bound, fit);
+}
+
+/* Whether the fleet holds so many tasks, over its distinct free amounts: exact for whole devices
+ * and cpu, a little low where devices are shared; true when there are too many to look at. Only to
+ * say why something waits. */
 bool core_fleet_holds(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                       uint32_t tasks)
 {
+    if (core_fleet_bound(core, type, shape) < tasks) return false;
     uint64_t total = 0;
+    uint32_t looked = 0;
     uint32_t first = type, last = type;
     uint32_t devices = shape->accel_milli / CORE_WHOLE;
     if (shape->accel_milli == 0) last = MR_ACCEL_TYPES_MAX - 1;
@@ -270,7 +295,7 @@ bool core_fleet_holds(const struct mr_core *core, uint32_t type, const struct mr
                 const struct core_free_state *s = core_free_state(core, state);
                 total += (uint64_t)s->node_count *
                          core_node_fit(core, s->node_first, t, shape, MR_TASKS_PER_NODE_MAX);
-                if (total >= tasks) return true;
+                if (total >= tasks || ++looked == CORE_STATES_LOOKED) return true;
             }
         }
     }
@@ -339,25 +364,35 @@ static bool type_holds(const struct mr_core *core, uint32_t type, const struct m
     return core_topology_unbounded(topology) && core_fleet_holds(core, type, shape, tasks);
 }
 
-void core_place_reason(const struct mr_core *core, const struct core_request *request,
-                       struct mr_reason *ret)
+static const enum mr_resource order[] = {MR_RESOURCE_ACCEL, MR_RESOURCE_CPU, MR_RESOURCE_MEMORY};
+
+bool core_place_never(const struct mr_core *core, const struct core_request *request,
+                      struct mr_reason *ret)
 {
-    static const enum mr_resource order[] = {MR_RESOURCE_ACCEL, MR_RESOURCE_CPU,
-                                             MR_RESOURCE_MEMORY};
     *ret = (struct mr_reason){.code = MR_REASON_FLEET_EMPTY};
-    if (core->nodes_by_state[MR_NODE_UP] == 0) return;
+    if (core->nodes_by_state[MR_NODE_UP] == 0) return true;
     const struct mr_shape *shape = request->shape;
-    uint64_t tasks = request->tasks_min;
-    uint64_t on_node = request->topology == MR_TOPOLOGY_NODE ? tasks : 1;
-    uint64_t largest, free;
+    uint64_t on_node = request->topology == MR_TOPOLOGY_NODE ? request->tasks_min : 1;
     for (size_t i = 0; i < MR_COUNT_OF(order); i++) {
+        uint64_t largest, free;
         uint64_t need = needed_of(shape, order[i]) * on_node;
         supply_of(core, shape, order[i], &largest, &free);
         if (need <= largest) continue;
         *ret = (struct mr_reason){
             .code = MR_REASON_NO_SUCH_NODE, .resource = order[i], .a = largest, .b = need};
-        return;
+        return true;
     }
+    *ret = (struct mr_reason){.code = MR_REASON_NONE};
+    return false;
+}
+
+void core_place_reason(const struct mr_core *core, const struct core_request *request,
+                       struct mr_reason *ret)
+{
+    if (core_place_never(core, request, ret)) return;
+    const struct mr_shape *shape = request->shape;
+    uint64_t tasks = request->tasks_min;
+    uint64_t largest, free;
     for (size_t i = 0; i < MR_COUNT_OF(order); i++) {
         uint64_t need = needed_of(shape, order[i]) * tasks;
         supply_of(core, shape, order[i], &largest, &free);

@@ -195,6 +195,7 @@ static void state_leave(struct mr_core *core, uint32_t node)
     else
         s->node_first = n->state_next;
     if (n->state_next != 0) core_node(core, n->state_next)->state_prev = n->state_prev;
+    core->whole_nodes[s->accel_type][s->whole]--;
     n->free_state = 0;
     n->state_prev = 0;
     n->state_next = 0;
@@ -231,6 +232,7 @@ static void state_join(struct mr_core *core, uint32_t node, const struct core_fr
         }
     }
     struct core_free_state *s = core_free_state(core, state);
+    core->whole_nodes[s->accel_type][s->whole]++;
     n->free_state = state;
     n->state_prev = 0;
     n->state_next = s->node_first;
@@ -308,8 +310,9 @@ static void node_refresh(struct mr_core *core, uint32_t node)
     MR_INVARIANT(1, n->free_state != 0);
 }
 
-static void released_note(struct mr_core *core, const struct core_node *n)
+static void released_note(struct mr_core *core, uint32_t node)
 {
+    const struct core_node *n = core_node(core, node);
     if (n->state != MR_NODE_UP) return;
     struct core_released *r = &core->released[n->accel_type];
     r->any = 1;
@@ -317,6 +320,25 @@ static void released_note(struct mr_core *core, const struct core_node *n)
     r->mem_mib = MR_MAX(r->mem_mib, clamp_u32(n->mem_free_mib));
     r->part = MR_MAX(r->part, n->part);
     r->whole = MR_MAX(r->whole, n->whole);
+    uint32_t count = core->released_count;
+    if (count > 0 && count <= CORE_RELEASED_KEPT && core->released_node[count - 1] == node) return;
+    if (count < CORE_RELEASED_KEPT) core->released_node[count] = node;
+    if (count <= CORE_RELEASED_KEPT) core->released_count++;
+}
+
+void core_released_keep(const struct mr_core *core, struct core_released_kept *kept)
+{
+    memcpy(kept->released, core->released, sizeof kept->released);
+    kept->count = core->released_count;
+    kept->retry_all = core->retry_all;
+}
+
+void core_released_back(struct mr_core *core, const struct core_released_kept *kept)
+{
+    MR_ASSERT(core->released_count >= kept->count);
+    memcpy(core->released, kept->released, sizeof kept->released);
+    core->released_count = kept->count;
+    core->retry_all = kept->retry_all;
 }
 
 static void held_change(struct core_node *n, const struct mr_shape *shape, uint32_t tasks,
@@ -362,7 +384,7 @@ void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *
     MR_ASSERT(n->cpu_free_milli <= n->cpu_milli);
     MR_ASSERT(n->mem_free_mib <= n->mem_mib);
     node_refresh(core, node);
-    released_note(core, n);
+    released_note(core, node);
 }
 
 bool core_node_sound(const struct core_node *node)
@@ -482,7 +504,7 @@ void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state
     if (state == MR_NODE_ABSENT) largest_remove(core, node);
     n->state = (uint8_t)state;
     node_refresh(core, node);
-    released_note(core, n);
+    released_note(core, node);
     struct mr_effect effect = {.kind = MR_EFFECT_NODE, .u.node = {.id = {node}, .state = state}};
     core_emit(core, &effect);
 }
@@ -534,7 +556,7 @@ bool core_node_set(struct mr_core *core, const struct mr_event_node *event)
     largest_add(core, n);
     core->nodes_by_state[MR_NODE_UP]++;
     node_refresh(core, node);
-    released_note(core, n);
+    released_note(core, node);
     if (before != MR_NODE_UP) {
         struct mr_effect effect = {.kind = MR_EFFECT_NODE,
                                    .u.node = {.id = {node}, .state = MR_NODE_UP}};

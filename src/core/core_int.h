@@ -23,7 +23,9 @@
 #define CORE_VICTIMS          128u  /* candidates looked at to make room */
 #define CORE_STOPPING_LOOKED  256u  /* leases that end anyway, counted as room */
 #define CORE_PLACES_LOOKED    128u  /* from the tightest and again from the emptiest */
-#define CORE_TIES_LOOKED      8u    /* equal nodes among which the tightest domain wins */
+#define CORE_STATES_LOOKED    4096u /* free states walked to say why a gang waits */
+#define CORE_RELEASED_KEPT    16u /* nodes with room given back that a step remembers one by one */
+#define CORE_TIES_LOOKED      8u  /* equal nodes among which the tightest domain wins */
 #define CORE_TENANT_DEPTH     8u
 #define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
 #define CORE_WALK             1024u /* workloads counted one by one for BEHIND */
@@ -207,8 +209,10 @@ struct core_class {
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
     uint32_t wait_tenant;
-    uint32_t candidate; /* stands in the step's candidates */
-    uint32_t pad;
+    uint32_t candidate;    /* stands in the step's candidates */
+    uint32_t shortage;     /* a gang of any topology: tasks for which room is missing, */
+    uint32_t credit;       /* and an upper bound of the room that came since */
+    uint32_t victim_epoch; /* when its head was tried last */
 };
 #define CORE_WAIT_QUOTA 0xffffffffu
 
@@ -240,9 +244,11 @@ struct mr_core {
     struct mr_core_limits limits;
     uint64_t now_us, steps;
     uint64_t workload_next, lease_next, entry_next, order_next;
+    uint32_t victim_epoch, pad3; /* counts those that could make room for others */
     struct core_table tables[CORE_TABLE_COUNT];
     /* fleet */
     uint32_t whole_root[MR_ACCEL_TYPES_MAX][CORE_WHOLE_GROUPS];
+    uint32_t whole_nodes[MR_ACCEL_TYPES_MAX][CORE_WHOLE_GROUPS]; /* with so many devices free */
     uint64_t whole_mask[MR_ACCEL_TYPES_MAX][2];
     uint32_t part_root[MR_ACCEL_TYPES_MAX][CORE_PART_GROUPS];
     uint64_t part_mask[MR_ACCEL_TYPES_MAX];
@@ -274,7 +280,11 @@ struct mr_core {
     int64_t price[MR_SKU_COUNT - 1 + MR_ACCEL_TYPES_MAX];
     /* scratch, not state: from here on neither hashed nor saved */
     uint32_t plan_count, candidate_count;
-    uint32_t retry_all, pad2; /* every class that waits is tried */
+    uint32_t retry_all;      /* every class that waits is tried */
+    uint32_t plan_short;     /* tasks that the last plan which failed was short of, at least */
+    uint32_t released_count; /* above CORE_RELEASED_KEPT: more than are remembered */
+    uint32_t released_node[CORE_RELEASED_KEPT];
+    uint32_t pad2;
     struct core_released released[MR_ACCEL_TYPES_MAX];
     const struct mr_effect_sink *sink;
     const struct mr_trace *trace;
@@ -367,6 +377,13 @@ void core_node_take(struct mr_core *core, uint32_t node, const struct mr_shape *
                     uint32_t tasks, uint64_t devices);
 void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
                     uint32_t tasks, uint64_t devices);
+/* What a look ahead must put back: what was only lent is no release. */
+struct core_released_kept {
+    struct core_released released[MR_ACCEL_TYPES_MAX];
+    uint32_t count, retry_all;
+};
+void core_released_keep(const struct mr_core *core, struct core_released_kept *kept);
+void core_released_back(struct mr_core *core, const struct core_released_kept *kept);
 /* What is held on the node is not more than it has. */
 bool core_node_sound(const struct core_node *node);
 uint32_t core_place_bucket_of(uint64_t free_milli);
@@ -401,6 +418,11 @@ bool core_fleet_holds(const struct mr_core *core, uint32_t type, const struct mr
 extern const enum core_level core_topology_widen[3];
 uint32_t core_topology_levels(enum mr_topology topology);
 bool core_topology_unbounded(enum mr_topology topology);
+/* An upper bound of the tasks that the fleet has room for. */
+uint64_t core_fleet_bound(const struct mr_core *core, uint32_t type, const struct mr_shape *shape);
+/* No node of the fleet is large enough, or none is up; with the reason. */
+bool core_place_never(const struct mr_core *core, const struct core_request *request,
+                      struct mr_reason *ret);
 /* Why the request does not fit now, with numbers; NONE when it does. */
 void core_place_reason(const struct mr_core *core, const struct core_request *request,
                        struct mr_reason *ret);

@@ -77,13 +77,14 @@ static bool plan_add(struct mr_core *core, uint32_t node, const struct mr_shape 
 static void plan_give_back(struct mr_core *core, const struct mr_shape *shape, uint32_t keep)
 {
     /* Giving back what was only planned is no release: no class becomes worth another try. */
-    struct core_released before[MR_ACCEL_TYPES_MAX];
-    memcpy(before, core->released, sizeof before);
+    if (core->plan_count == keep) return;
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
     while (core->plan_count > keep) {
         const struct core_plan *entry = core_plan(core, core->plan_count--);
         core_node_give(core, entry->node, shape, entry->tasks, entry->devices);
     }
-    memcpy(core->released, before, sizeof before);
+    core_released_back(core, &kept);
 }
 
 /* The most tasks, at most `most`, that one node holds; *ret_node is that node. */
@@ -260,8 +261,8 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
         plan_give_back(core, shape, 0);
     }
     if (!core_topology_unbounded(topology)) return 0;
-    if (!core_fleet_holds(core, type, shape, tasks)) return 0;
-    uint32_t placed = anywhere_fill(core, type, shape, tasks);
+    uint64_t bound = core_fleet_bound(core, type, shape);
+    uint32_t placed = bound >= tasks ? anywhere_fill(core, type, shape, tasks) : (uint32_t)bound;
 #ifdef MR_PLANT_CORE_GANG_PART
     if (placed == tasks && core->plan_count > 2) {
         struct core_plan last = *core_plan(core, core->plan_count--);
@@ -270,6 +271,7 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
     }
 #endif
     if (placed == tasks) return tasks;
+    core->plan_short = MR_MIN(core->plan_short, tasks - placed);
     plan_give_back(core, shape, 0);
     return 0;
 }
@@ -278,6 +280,7 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
 {
     MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
     core->plan_count = 0;
+    core->plan_short = UINT32_MAX;
     uint8_t types[MR_ACCEL_TYPES_MAX];
     uint32_t count = core_shape_types(core, request->shape, types);
     for (uint32_t i = 0; i < count; i++) {

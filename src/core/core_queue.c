@@ -267,7 +267,7 @@ static struct core_candidate candidate_pop(struct mr_core *core)
 }
 
 /* Whether one more task of the class may fit on what became free. */
-static bool released_helps(const struct mr_core *core, const struct core_class *c)
+static bool released_fits(const struct mr_core *core, const struct core_class *c)
 {
     for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
         const struct core_released *r = &core->released[type];
@@ -281,6 +281,54 @@ static bool released_helps(const struct mr_core *core, const struct core_class *
         }
     }
     return false;
+}
+
+/* Whether others that could make room for the class came since its head was tried. */
+static bool victims_came(const struct mr_core *core, const struct core_class *c)
+{
+    if (c->victim_epoch == core->victim_epoch) return false;
+    for (uint32_t priority = c->priority + 1u; priority < MR_PRIORITY_COUNT; priority++) {
+        if (core->victim_count[priority] > 0) return true;
+    }
+    return false;
+}
+
+/* Whether the gang fits in a place around the node. Places elsewhere did not change. */
+static bool fits_around(const struct mr_core *core, const struct core_class *c, uint32_t node)
+{
+    uint32_t type = c->shape.accel_milli == 0 ? 0 : core_node(core, node)->accel_type;
+    uint32_t most = MR_MIN(c->tasks_min, MR_TASKS_PER_NODE_MAX);
+    if (core_node_fit(core, node, type, &c->shape, most) >= c->tasks_min) return true;
+    uint64_t each = type == 0 ? c->shape.cpu_milli : c->shape.accel_milli;
+    uint32_t levels = core_topology_levels((enum mr_topology)c->topology);
+    for (uint32_t i = 0; i < levels; i++) {
+        uint32_t place =
+            core_place_above(core, core_node(core, node)->place, core_topology_widen[i]);
+        if (place == 0) continue;
+        if (core_place_type(core, place, type)->free_milli < each * c->tasks_min) continue;
+        if (core_place_fit(core, place, type, &c->shape, c->tasks_min) >= c->tasks_min) return true;
+    }
+    return false;
+}
+
+/* Whether trying the class again is worth it. For a gang that failed before: in a topology, when
+ * it fits around a node that became freer; in any, when room for as many tasks as it was short of
+ * may have come since. */
+static bool released_helps(const struct mr_core *core, struct core_class *c)
+{
+    if (!released_fits(core, c)) return false;
+    if (c->kind != MR_KIND_JOB || c->tasks_min == 1 || victims_came(core, c)) return true;
+    if (core->released_count > CORE_RELEASED_KEPT) return true;
+    bool unbounded = core_topology_unbounded((enum mr_topology)c->topology);
+    for (uint32_t i = 0; i < core->released_count; i++) {
+        uint32_t node = core->released_node[i];
+        uint32_t type = core_node(core, node)->accel_type;
+        if (!core_shape_accepts(&c->shape, type)) continue;
+        if (!unbounded && fits_around(core, c, node)) return true;
+        uint32_t fit = core_node_fit(core, node, type, &c->shape, MR_TASKS_PER_NODE_MAX);
+        c->credit += MR_MIN(fit, UINT32_MAX - c->credit);
+    }
+    return unbounded && c->credit >= c->shortage;
 }
 
 static bool released_gather(struct mr_core *core)
@@ -298,13 +346,14 @@ static bool released_gather(struct mr_core *core)
     for (uint32_t b = 0; b < 2 + whole; b++) {
         uint32_t class_of = core->wait_first[b];
         for (; class_of != 0; class_of = core_class(core, class_of)->wait_next) {
-            const struct core_class *c = core_class(core, class_of);
+            struct core_class *c = core_class(core, class_of);
             if (!c->candidate && c->count > 0 && (all || released_helps(core, c))) {
                 core_candidate_add(core, class_of);
             }
         }
     }
     memset(core->released, 0, sizeof core->released);
+    core->released_count = 0;
     return true;
 }
 
@@ -334,6 +383,8 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
     struct mr_reason reason = {.code = MR_REASON_NONE};
     uint32_t tenant = 0;
     bool service = core_is_service(core_workload(core, head));
+    core->plan_short = 0;
+    c->victim_epoch = core->victim_epoch;
     c->candidate = 1; /* so that it is not dropped when its last member leaves */
     bool started = service ? core_service_try(core, head, &reason, &tenant)
                            : core_gang_try(core, head, &reason, &tenant);
@@ -344,6 +395,8 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
         core_candidate_add(core, class_of);
     } else {
         wait_join(core, class_of, tenant);
+        c->shortage = core->plan_short == UINT32_MAX ? 0 : core->plan_short;
+        c->credit = 0;
         core_trace(core, "workload %llu waits: %s",
                    (unsigned long long)core_workload(core, head)->id, mr_reason_name(reason.code));
     }

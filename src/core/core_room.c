@@ -51,6 +51,7 @@ void core_victim_join(struct mr_core *core, uint32_t workload)
     if (*head != 0) core_workload(core, *head)->victim_prev = workload;
     *head = workload;
     core->victim_count[w->priority]++;
+    core->victim_epoch++;
 }
 
 void core_victim_leave(struct mr_core *core, uint32_t workload)
@@ -268,14 +269,6 @@ static void victims_stop(struct mr_core *core, struct room *room, uint64_t claim
     }
 }
 
-/* Room that no leaving could make: the fleet has no such node. */
-static bool impossible(const struct mr_core *core, const struct core_request *request)
-{
-    struct mr_reason reason;
-    core_place_reason(core, request, &reason);
-    return reason.code == MR_REASON_NO_SUCH_NODE || reason.code == MR_REASON_FLEET_EMPTY;
-}
-
 bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request)
 {
     struct core_workload *w = core_workload(core, workload);
@@ -285,10 +278,12 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     room.given = 0;
     room.stopping_count = 0;
     candidates_collect(core, &room, workload);
-    if (room.count + room.stopping_count == 0 || impossible(core, request)) return false;
-    struct core_released before[MR_ACCEL_TYPES_MAX];
-    memcpy(before, core->released, sizeof before);
-    uint32_t retry_all = core->retry_all;
+    struct mr_reason never; /* no leaving could make that room */
+    if (room.count + room.stopping_count == 0 || core_place_never(core, request, &never)) {
+        return false;
+    }
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
     uint8_t type = 0;
     uint32_t tasks = plan_with_room(core, &room, request, &type);
     bool made = false;
@@ -305,8 +300,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     }
     room_back(core, &room, tasks > 0);
     /* What was given back for a moment and taken again is no reason to try anybody. */
-    memcpy(core->released, before, sizeof before);
-    core->retry_all = retry_all;
+    core_released_back(core, &kept);
     MR_ASSERT(core->plan_count == 0);
     if (!made) return false;
     core_trace(core, "workload %llu makes room", (unsigned long long)w->id);
@@ -337,7 +331,8 @@ static bool others_wait(const struct mr_core *core, const struct core_workload *
                                            .topology = (enum mr_topology)c->topology,
                                            .tasks_min = least,
                                            .tasks_max = least};
-            if (!impossible(core, &request)) return true;
+            struct mr_reason never;
+            if (!core_place_never(core, &request, &never)) return true;
         }
     }
     return false;
@@ -359,15 +354,15 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = tasks_min,
                                    .tasks_max = w->tasks + more};
-    struct core_released before[MR_ACCEL_TYPES_MAX];
-    memcpy(before, core->released, sizeof before);
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
     struct unit unit = {.workload = workload};
     (void)unit_hold(core, &unit, false);
     uint8_t type = 0;
     uint32_t tasks = core_plan_make(core, &request, &type);
     if (tasks > 0) core_leases_from_plan(core, workload, tasks, type, true);
     (void)unit_hold(core, &unit, true);
-    memcpy(core->released, before, sizeof before);
+    core_released_back(core, &kept);
     if (tasks == 0) return false;
     core_trace(core, "workload %llu grows from %u to %u tasks", (unsigned long long)w->id, w->tasks,
                tasks);
