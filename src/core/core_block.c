@@ -37,7 +37,7 @@ const struct mr_core_limits mr_core_limits_fleet = {
 
 _Static_assert(sizeof(struct core_node) == 80 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
-_Static_assert(sizeof(struct core_place_type) == 24, "no padding");
+_Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 48, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
@@ -203,6 +203,7 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     core->retry_all = 0;
     memset(core->released, 0, sizeof core->released);
     core->released_count = 0;
+    core->released_mask = 0;
     if (check) {
         const char *text;
         int error = mr_core_check(core, &text);

@@ -208,6 +208,10 @@ static void fleet_sums_check(struct core_check *check)
             places += sketch(at, 0, n->cpu_indexed);
             if (n->accel_type != 0) places += sketch(at, n->accel_type, n->accel_indexed);
             nodes += mr_hash_mix(at);
+            if (n->whole_indexed > 0) {
+                uint32_t log = 31 - (uint32_t)__builtin_clz(n->whole_indexed);
+                nodes += sketch(at, n->accel_type, mr_hash_mix(log));
+            }
         }
         if (n->state != MR_NODE_UP) continue;
         up++;
@@ -229,12 +233,15 @@ static void fleet_sums_check(struct core_check *check)
         for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
             const struct core_place_type *t = core_place_type(core, i, type);
             places -= sketch(i, type, t->free_milli);
+            for (uint32_t log = 0; type > 0 && log < CORE_WHOLE_LOGS; log++) {
+                nodes -= sketch(i, type, mr_hash_mix(log)) * t->by_whole[log];
+            }
             core_check_holds(check, t->bucket == core_place_bucket_of(t->free_milli),
                              "(9) a place lies in the bucket of what is free in it");
         }
     }
     core_check_holds(check, places == 0, "(9) what is free in a place is free on its nodes");
-    core_check_holds(check, nodes == 0, "(9) a place knows how many nodes lie in it");
+    core_check_holds(check, nodes == 0, "(9) a place knows which nodes lie in it");
     uint64_t groups = 0;
     for (uint32_t i = 1; i < core->tables[CORE_STATES].used; i++) {
         const struct core_free_state *s = core_free_state(core, i);

@@ -175,11 +175,18 @@ uint32_t core_place_next(const struct mr_core *core, uint32_t top, uint32_t at, 
     return 0;
 }
 
-bool core_place_worth(const struct mr_core *core, uint32_t place, uint32_t type,
-                      const struct mr_shape *shape)
+uint64_t core_place_bound(const struct mr_core *core, uint32_t place, uint32_t type,
+                          const struct mr_shape *shape)
 {
-    uint64_t need = type == 0 ? shape->cpu_milli : shape->accel_milli;
-    return core_place_type(core, place, type)->free_milli >= need;
+    const struct core_place_type *p = core_place_type(core, place, type);
+    if (type == 0) return shape->cpu_milli == 0 ? UINT64_MAX : p->free_milli / shape->cpu_milli;
+    if (shape->accel_milli < CORE_WHOLE) return p->free_milli / shape->accel_milli;
+    uint64_t bound = 0;
+    uint32_t devices = shape->accel_milli / CORE_WHOLE;
+    for (uint32_t i = 0; i < CORE_WHOLE_LOGS; i++) {
+        bound += (uint64_t)p->by_whole[i] * (((2u << i) - 1) / devices);
+    }
+    return MR_MIN(bound, p->free_milli / shape->accel_milli);
 }
 
 /* Tasks that fit in the place, counted up to `most`. */
@@ -188,7 +195,7 @@ uint32_t core_place_fit(const struct mr_core *core, uint32_t place, uint32_t typ
 {
     uint32_t fit = 0;
     for (uint32_t at = place; at != 0 && fit < most;) {
-        bool worth = core_place_worth(core, at, type, shape);
+        bool worth = core_place_bound(core, at, type, shape) > 0;
         uint32_t node = worth ? core_place(core, at)->node_first : 0;
         for (; node != 0 && fit < most; node = core_node(core, node)->place_next) {
             fit +=
@@ -208,9 +215,11 @@ static uint32_t bucket_best(const struct mr_core *core, uint32_t first, uint32_t
     uint32_t best = 0, found = 0;
     uint64_t best_left = UINT64_MAX;
     for (uint32_t at = first; at != 0; at = core_place_type(core, at, type)->next) {
-        if (*looked == most || found == CORE_TIES_LOOKED) break;
-        ++*looked;
-        if (core_place_fit(core, at, type, shape, tasks) < tasks) continue;
+        if (*looked >= most || found == CORE_TIES_LOOKED) break;
+        /* Looking at the bound alone is cheap, but not for nothing. */
+        bool worth = core_place_bound(core, at, type, shape) >= tasks;
+        *looked += worth ? 16 : 1;
+        if (!worth || core_place_fit(core, at, type, shape, tasks) < tasks) continue;
         found++;
         uint64_t left = core_place_type(core, core_place(core, at)->parent, type)->free_milli;
         if (left < best_left || (left == best_left && at < best)) {
@@ -229,7 +238,8 @@ uint32_t core_place_find(const struct mr_core *core, enum core_level level, uint
     uint64_t need = each * tasks;
     uint32_t from = MR_MAX(core_place_bucket_of(need), 1u);
     const uint64_t *mask = core->place_mask[level][type];
-    uint32_t most = CORE_PLACES_LOOKED >> (2 * (CORE_DOMAIN - level)); /* blocks are larger */
+    /* In sixteenths of a place whose nodes are looked at; blocks are larger than domains. */
+    uint32_t most = 16 * CORE_PLACES_LOOKED >> (2 * (CORE_DOMAIN - level));
     uint32_t looked = 0;
     for (size_t b = from; looked < most; b++) {
         b = mr_bit_find_set(mask, CORE_PLACE_BUCKETS, b);

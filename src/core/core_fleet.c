@@ -101,6 +101,19 @@ static void bucket_move(struct mr_core *core, uint32_t place, uint32_t type, uin
     mr_bit_set(core->place_mask[level][type], bucket);
 }
 
+static void place_whole_add(struct mr_core *core, uint32_t place, uint32_t from, int sign)
+{
+    for (uint32_t at = place; at > ROOT_PLACE; at = core_place(core, at)->parent) {
+        for (uint32_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
+            const struct core_place_type *part = core_place_type(core, from, type);
+            struct core_place_type *p = core_place_type(core, at, type);
+            for (uint32_t i = 0; i < CORE_WHOLE_LOGS; i++) {
+                p->by_whole[i] += (uint32_t)sign * part->by_whole[i];
+            }
+        }
+    }
+}
+
 static void place_add(struct mr_core *core, uint32_t place, uint32_t type, int64_t milli)
 {
     if (milli == 0) return;
@@ -110,6 +123,23 @@ static void place_add(struct mr_core *core, uint32_t place, uint32_t type, int64
         p->free_milli += (uint64_t)milli;
         bucket_move(core, at, type, core_place_bucket_of(p->free_milli));
     }
+}
+
+static uint32_t whole_log(uint32_t whole)
+{
+    MR_ASSERT(whole > 0 && whole <= MR_DEVICES_PER_NODE_MAX);
+    return 31 - (uint32_t)__builtin_clz(whole);
+}
+
+static void whole_move(struct mr_core *core, struct core_node *n, uint8_t whole)
+{
+    if (n->whole_indexed == whole) return;
+    for (uint32_t at = n->place; at > ROOT_PLACE; at = core_place(core, at)->parent) {
+        struct core_place_type *p = core_place_type(core, at, n->accel_type);
+        if (n->whole_indexed > 0) p->by_whole[whole_log(n->whole_indexed)]--;
+        if (whole > 0) p->by_whole[whole_log(whole)]++;
+    }
+    n->whole_indexed = whole;
 }
 
 static void nodes_add(struct mr_core *core, uint32_t place, int32_t count)
@@ -137,6 +167,7 @@ static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
             place_add(core, p->parent, type, -(int64_t)milli);
         }
         nodes_add(core, p->parent, -(int32_t)p->nodes);
+        place_whole_add(core, p->parent, place, -1);
     }
     struct core_place *above = core_place(core, parent);
     p->parent = parent;
@@ -148,6 +179,7 @@ static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
         place_add(core, parent, type, (int64_t)core_place_type(core, place, type)->free_milli);
     }
     nodes_add(core, parent, (int32_t)p->nodes);
+    place_whole_add(core, parent, place, 1);
 }
 
 static void node_attach(struct mr_core *core, uint32_t node, uint32_t place)
@@ -290,6 +322,7 @@ static void node_refresh(struct mr_core *core, uint32_t node)
     if (n->state != MR_NODE_UP) {
         if (n->free_state != 0) state_leave(core, node);
         sums_add(core, n, 0, 0, 0);
+        whole_move(core, n, 0);
         return;
     }
     struct core_free_state key = {.cpu_milli = clamp_u32(n->cpu_free_milli),
@@ -298,6 +331,7 @@ static void node_refresh(struct mr_core *core, uint32_t node)
                                   .whole = n->whole,
                                   .part = n->part};
     sums_add(core, n, key.cpu_milli, key.mem_mib, accel);
+    whole_move(core, n, n->whole);
     if (n->free_state != 0) {
         const struct core_free_state *s = core_free_state(core, n->free_state);
         if (s->cpu_milli == key.cpu_milli && s->mem_mib == key.mem_mib && s->whole == key.whole &&
@@ -315,7 +349,7 @@ static void released_note(struct mr_core *core, uint32_t node)
     const struct core_node *n = core_node(core, node);
     if (n->state != MR_NODE_UP) return;
     struct core_released *r = &core->released[n->accel_type];
-    r->any = 1;
+    core->released_mask |= (uint32_t)1 << n->accel_type;
     r->cpu_milli = MR_MAX(r->cpu_milli, clamp_u32(n->cpu_free_milli));
     r->mem_mib = MR_MAX(r->mem_mib, clamp_u32(n->mem_free_mib));
     r->part = MR_MAX(r->part, n->part);
@@ -331,6 +365,7 @@ void core_released_keep(const struct mr_core *core, struct core_released_kept *k
     memcpy(kept->released, core->released, sizeof kept->released);
     kept->count = core->released_count;
     kept->retry_all = core->retry_all;
+    kept->mask = core->released_mask;
 }
 
 void core_released_back(struct mr_core *core, const struct core_released_kept *kept)
@@ -339,6 +374,7 @@ void core_released_back(struct mr_core *core, const struct core_released_kept *k
     memcpy(core->released, kept->released, sizeof kept->released);
     core->released_count = kept->count;
     core->retry_all = kept->retry_all;
+    core->released_mask = kept->mask;
 }
 
 static void held_change(struct core_node *n, const struct mr_shape *shape, uint32_t tasks,

@@ -87,9 +87,9 @@ struct core_node {
     uint32_t cpu_indexed, mem_indexed, accel_indexed; /* what the aggregates hold of it */
     uint16_t part; /* largest free part of a device that is in use */
     uint8_t state, accel_type, accel_count;
-    uint8_t whole;   /* devices wholly free */
-    uint8_t unsound; /* more is held than it has: claims on it wait */
-    uint8_t pad;
+    uint8_t whole;         /* devices wholly free */
+    uint8_t unsound;       /* more is held than it has: claims on it wait */
+    uint8_t whole_indexed; /* as its places count it */
     uint32_t pad2;
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
@@ -103,11 +103,12 @@ struct core_place {
     uint32_t nodes; /* in it and below */
     uint8_t level, pad[3];
 };
-struct core_place_type { /* type 0 counts vCPUs of all nodes */
+#define CORE_WHOLE_LOGS 7u /* nodes with 1, 2-3, 4-7, … 64 devices wholly free */
+struct core_place_type {   /* type 0 counts vCPUs of all nodes */
     uint64_t free_milli;
     uint32_t prev, next; /* places of the same level in the same bucket */
     uint32_t bucket;     /* 0: not listed */
-    uint32_t pad;
+    uint32_t by_whole[CORE_WHOLE_LOGS];
 };
 
 /* All nodes with exactly this much free: one entry in the trees however many nodes it stands for.
@@ -235,7 +236,7 @@ struct core_candidate {
 struct core_released {
     uint32_t cpu_milli, mem_mib;
     uint16_t part;
-    uint8_t whole, any;
+    uint8_t whole, pad;
 };
 
 struct mr_core {
@@ -284,7 +285,7 @@ struct mr_core {
     uint32_t plan_short;     /* tasks that the last plan which failed was short of, at least */
     uint32_t released_count; /* above CORE_RELEASED_KEPT: more than are remembered */
     uint32_t released_node[CORE_RELEASED_KEPT];
-    uint32_t pad2;
+    uint32_t released_mask; /* types with something in released[] */
     struct core_released released[MR_ACCEL_TYPES_MAX];
     const struct mr_effect_sink *sink;
     const struct mr_trace *trace;
@@ -380,7 +381,7 @@ void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *
 /* What a look ahead must put back: what was only lent is no release. */
 struct core_released_kept {
     struct core_released released[MR_ACCEL_TYPES_MAX];
-    uint32_t count, retry_all;
+    uint32_t count, retry_all, mask;
 };
 void core_released_keep(const struct mr_core *core, struct core_released_kept *kept);
 void core_released_back(struct mr_core *core, const struct core_released_kept *kept);
@@ -406,8 +407,9 @@ uint32_t core_node_find(const struct mr_core *core, uint32_t type, const struct 
                         uint32_t tasks);
 /* The next place below `top` in a walk that enters children first; 0 at the end. */
 uint32_t core_place_next(const struct mr_core *core, uint32_t top, uint32_t at, bool enter);
-bool core_place_worth(const struct mr_core *core, uint32_t place, uint32_t type,
-                      const struct mr_shape *shape);
+/* An upper bound of the tasks that fit in the place. */
+uint64_t core_place_bound(const struct mr_core *core, uint32_t place, uint32_t type,
+                          const struct mr_shape *shape);
 uint32_t core_place_fit(const struct mr_core *core, uint32_t place, uint32_t type,
                         const struct mr_shape *shape, uint32_t most);
 /* The best place of the level for so many tasks; 0: none among those looked at. */

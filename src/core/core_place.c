@@ -120,7 +120,7 @@ static uint32_t place_pass(struct mr_core *core, uint32_t place, uint32_t type,
 {
     uint32_t placed = 0;
     for (uint32_t at = place; at != 0 && placed < tasks;) {
-        bool worth = core_place_worth(core, at, type, shape);
+        bool worth = core_place_bound(core, at, type, shape) > 0;
         uint32_t node = worth ? core_place(core, at)->node_first : 0;
         for (; node != 0 && placed < tasks; node = core_node(core, node)->place_next) {
             uint32_t most = MR_MIN(tasks - placed, MR_TASKS_PER_NODE_MAX);
@@ -140,7 +140,7 @@ static uint32_t place_largest(const struct mr_core *core, uint32_t place, uint32
 {
     uint32_t largest = 0;
     for (uint32_t at = place; at != 0 && largest < most;) {
-        bool worth = core_place_worth(core, at, type, shape);
+        bool worth = core_place_bound(core, at, type, shape) > 0;
         uint32_t node = worth ? core_place(core, at)->node_first : 0;
         for (; node != 0; node = core_node(core, node)->place_next) {
             largest = MR_MAX(largest, core_node_fit(core, node, type, shape, most));
@@ -156,7 +156,7 @@ static uint32_t place_tightest(const struct mr_core *core, uint32_t place, uint3
 {
     uint32_t best = 0, best_fit = UINT32_MAX;
     for (uint32_t at = place; at != 0 && best_fit > tasks;) {
-        bool worth = core_place_worth(core, at, type, shape);
+        bool worth = core_place_bound(core, at, type, shape) > 0;
         uint32_t node = worth ? core_place(core, at)->node_first : 0;
         for (; node != 0; node = core_node(core, node)->place_next) {
             uint32_t fit = core_node_fit(core, node, type, shape, MR_TASKS_PER_NODE_MAX);

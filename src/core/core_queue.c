@@ -200,6 +200,7 @@ void core_class_leave(struct mr_core *core, uint32_t workload)
 uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload)
 {
     const struct core_workload *w = core_workload(core, workload);
+    if (w->queue_next == 0) return core_class(core, w->class_of)->count - 1; /* the last of all */
     uint64_t ahead = 0;
     uint32_t at = w->queue_prev;
     for (; at != 0 && ahead < CORE_WALK; at = core_workload(core, at)->queue_prev) {
@@ -269,9 +270,10 @@ static struct core_candidate candidate_pop(struct mr_core *core)
 /* Whether one more task of the class may fit on what became free. */
 static bool released_fits(const struct mr_core *core, const struct core_class *c)
 {
-    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+    for (uint32_t left = core->released_mask; left != 0; left &= left - 1) {
+        uint32_t type = (uint32_t)__builtin_ctz(left);
         const struct core_released *r = &core->released[type];
-        if (!r->any || !core_shape_accepts(&c->shape, type)) continue;
+        if (!core_shape_accepts(&c->shape, type)) continue;
         if (r->cpu_milli < c->shape.cpu_milli || r->mem_mib < c->shape.mem_mib) continue;
         if (c->shape.accel_milli == 0) return true;
         if (c->shape.accel_milli < CORE_WHOLE) {
@@ -299,13 +301,12 @@ static bool fits_around(const struct mr_core *core, const struct core_class *c, 
     uint32_t type = c->shape.accel_milli == 0 ? 0 : core_node(core, node)->accel_type;
     uint32_t most = MR_MIN(c->tasks_min, MR_TASKS_PER_NODE_MAX);
     if (core_node_fit(core, node, type, &c->shape, most) >= c->tasks_min) return true;
-    uint64_t each = type == 0 ? c->shape.cpu_milli : c->shape.accel_milli;
     uint32_t levels = core_topology_levels((enum mr_topology)c->topology);
     for (uint32_t i = 0; i < levels; i++) {
         uint32_t place =
             core_place_above(core, core_node(core, node)->place, core_topology_widen[i]);
         if (place == 0) continue;
-        if (core_place_type(core, place, type)->free_milli < each * c->tasks_min) continue;
+        if (core_place_bound(core, place, type, &c->shape) < c->tasks_min) continue;
         if (core_place_fit(core, place, type, &c->shape, c->tasks_min) >= c->tasks_min) return true;
     }
     return false;
@@ -334,14 +335,12 @@ static bool released_helps(const struct mr_core *core, struct core_class *c)
 static bool released_gather(struct mr_core *core)
 {
     uint32_t whole = 0;
-    bool any = false;
-    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
-        any = any || core->released[type].any;
-        whole = MR_MAX(whole, (uint32_t)core->released[type].whole);
+    for (uint32_t left = core->released_mask; left != 0; left &= left - 1) {
+        whole = MR_MAX(whole, (uint32_t)core->released[__builtin_ctz(left)].whole);
     }
     bool all = core->retry_all != 0;
     core->retry_all = 0;
-    if (!any && !all) return false;
+    if (core->released_mask == 0 && !all) return false;
     if (all) whole = MR_DEVICES_PER_NODE_MAX;
     for (uint32_t b = 0; b < 2 + whole; b++) {
         uint32_t class_of = core->wait_first[b];
@@ -354,6 +353,7 @@ static bool released_gather(struct mr_core *core)
     }
     memset(core->released, 0, sizeof core->released);
     core->released_count = 0;
+    core->released_mask = 0;
     return true;
 }
 
