@@ -194,25 +194,52 @@ static uint64_t sketch(uint64_t owner, uint64_t type, uint64_t amount)
     return mr_hash_mix(owner * MR_ACCEL_TYPES_MAX + type) * amount;
 }
 
+/* What the places above a node should count of it. */
+static void node_sketch(const struct mr_core *core, const struct core_node *n, uint64_t *places,
+                        uint64_t *nodes)
+{
+    for (uint32_t at = n->place; at > 1; at = core_place(core, at)->parent) {
+        *places += sketch(at, 0, n->cpu_indexed);
+        if (n->accel_type != 0) *places += sketch(at, n->accel_type, n->accel_indexed);
+        *nodes += mr_hash_mix(at);
+        if (n->whole_indexed > 0) {
+            uint32_t log = 31 - (uint32_t)__builtin_clz(n->whole_indexed);
+            *nodes += sketch(at, n->accel_type, mr_hash_mix(log));
+        }
+    }
+}
+
+static void states_count_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t states = 0;
+    uint64_t groups = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_STATES].used; i++) {
+        const struct core_free_state *s = core_free_state(core, i);
+        states += s->node_count;
+        if (s->node_count > 0) groups += sketch(s->whole, s->accel_type, s->node_count);
+    }
+    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+        for (uint32_t w = 0; w < CORE_WHOLE_GROUPS; w++) {
+            groups -= sketch(w, type, core->whole_nodes[type][w]);
+        }
+    }
+    core_check_holds(check, groups == 0, "(7) nodes are counted by their whole devices");
+    core_check_holds(check, states == core->nodes_by_state[MR_NODE_UP],
+                     "(7) every node that is up is counted in one state");
+}
+
 static void fleet_sums_check(struct core_check *check)
 {
     const struct mr_core *core = check->core;
     uint64_t cpu = 0, mem = 0, accel = 0, cpu_free = 0, mem_free = 0, accel_free = 0;
-    uint64_t places = 0, nodes = 0, up = 0, states = 0;
+    uint64_t places = 0, nodes = 0, up = 0;
     for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
         const struct core_node *n = core_node(core, i);
         cpu_free += n->cpu_indexed;
         mem_free += n->mem_indexed;
         accel_free += n->accel_indexed;
-        for (uint32_t at = n->place; at > 1; at = core_place(core, at)->parent) {
-            places += sketch(at, 0, n->cpu_indexed);
-            if (n->accel_type != 0) places += sketch(at, n->accel_type, n->accel_indexed);
-            nodes += mr_hash_mix(at);
-            if (n->whole_indexed > 0) {
-                uint32_t log = 31 - (uint32_t)__builtin_clz(n->whole_indexed);
-                nodes += sketch(at, n->accel_type, mr_hash_mix(log));
-            }
-        }
+        node_sketch(core, n, &places, &nodes);
         if (n->state != MR_NODE_UP) continue;
         up++;
         cpu += n->cpu_milli;
@@ -242,19 +269,6 @@ static void fleet_sums_check(struct core_check *check)
     }
     core_check_holds(check, places == 0, "(9) what is free in a place is free on its nodes");
     core_check_holds(check, nodes == 0, "(9) a place knows which nodes lie in it");
-    uint64_t groups = 0;
-    for (uint32_t i = 1; i < core->tables[CORE_STATES].used; i++) {
-        const struct core_free_state *s = core_free_state(core, i);
-        states += s->node_count;
-        if (s->node_count > 0) groups += sketch(s->whole, s->accel_type, s->node_count);
-    }
-    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
-        for (uint32_t w = 0; w < CORE_WHOLE_GROUPS; w++) {
-            groups -= sketch(w, type, core->whole_nodes[type][w]);
-        }
-    }
-    core_check_holds(check, groups == 0, "(7) nodes are counted by their whole devices");
-    core_check_holds(check, states == up, "(7) every node that is up is counted in one state");
 }
 
 int mr_core_check(const struct mr_core *core, const char **ret_text)
@@ -274,6 +288,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
             node_index_check(&check, i);
         }
         fleet_sums_check(&check);
+        states_count_check(&check);
         core_check_work(&check);
     }
     if (check.text == NULL) return 0;
