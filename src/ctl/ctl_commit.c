@@ -330,7 +330,7 @@ static void append_done(void *arg, int error)
     stop_further(ctl);
 }
 
-void ctl_commit(struct mr_ctl *ctl)
+static void commit_now(struct mr_ctl *ctl)
 {
     if (!ctl->live || ctl->appending || ctl->dead) return;
     if (ctl->first == NULL && ctl->line_count == 0) return;
@@ -360,6 +360,25 @@ void ctl_commit(struct mr_ctl *ctl)
     group_apply(ctl); /* planted: stepped and answered before it is durable */
 #endif
     ctl->store->ops->append(ctl->store, ctl->epoch, &group, append_done, ctl);
+}
+
+static void commit_posted(struct mr_post *post)
+{
+    struct mr_ctl *ctl = (struct mr_ctl *)(void *)((char *)post - offsetof(struct mr_ctl, commit_post));
+    ctl->commit_posted = false;
+    commit_now(ctl);
+    stop_further(ctl);
+}
+
+/* Behind the calls that have come already, so that they share one append: the first of many that come
+ * together would else go alone and let the others wait for two. */
+void ctl_commit(struct mr_ctl *ctl)
+{
+    if (!ctl->live || ctl->appending || ctl->dead || ctl->commit_posted) return;
+    if (ctl->first == NULL && ctl->line_count == 0) return;
+    ctl->commit_posted = true;
+    ctl->commit_post.fn = commit_posted;
+    ctl->env->ops->post(ctl->env, ctl->env->lane, &ctl->commit_post);
 }
 
 /* --- snapshots ----------------------------------------------------------------------------------------------- */
@@ -457,10 +476,10 @@ void ctl_tick_plan(struct mr_ctl *ctl)
 static void stop_further(struct mr_ctl *ctl)
 {
     if (!ctl->stopping || ctl->ended || ctl->stop_timer != NULL) return;
-    if (ctl->appending || ctl->snapshotting) return;
+    if (ctl->appending || ctl->snapshotting || ctl->commit_posted) return;
     /* On a full disk what waits is said again by the engines after the next start. */
     if ((ctl->first != NULL || ctl->line_count > 0) && !ctl->full && !ctl->dead) {
-        ctl_commit(ctl);
+        commit_now(ctl);
         if (ctl->appending) return;
     }
     if (!ctl->final_snapshot && !ctl->dead) {

@@ -143,6 +143,8 @@ struct mr_ctl {
     struct ctl_book book;
     uint64_t epoch, seq;
     uint64_t records_since_snapshot, records_since_hash, started_us;
+    struct mr_post commit_post; /* to itself */
+    bool commit_posted;
     struct ctl_pending *first, **last; /* wait for the disk */
     uint32_t pending_count;
     struct ctl_pending *flight; /* in the append under way, in order */
