@@ -50,6 +50,11 @@ int mr_core_workload(const struct mr_core *core, struct mr_workload_id id,
     return 0;
 }
 
+bool mr_core_workload_known(const struct mr_core *core, struct mr_workload_id id)
+{
+    return core_workload_find(core, id.v) != 0;
+}
+
 int mr_core_workload_next(const struct mr_core *core, struct mr_workload_id after,
                           struct mr_workload_info *ret)
 {

@@ -281,7 +281,8 @@ static int apply_one(struct mr_ctl *ctl, struct ctl_record *record)
         if (!apply_node(ctl, record)) return 0;
         break;
     case CTL_RECORD_KEY: apply_key(ctl, record); return 0;
-    case CTL_RECORD_HASH:
+    case CTL_RECORD_HASH: /* of this very state, when it was just written */
+        if (!ctl->replaying) return 0;
         ctl->hash_differs = record->hash != mr_core_hash(ctl->core);
         return ctl->hash_differs ? MR_ECORRUPT : 0;
     default: break;

@@ -196,12 +196,11 @@ int ctl_spec_put(struct ctl_book *book, const struct ctl_spec *take_spec)
 
 void ctl_specs_sweep(struct ctl_book *book, const struct mr_core *core)
 {
-    struct mr_workload_info info;
     size_t kept = 0;
     for (size_t i = 0; i < book->spec_capacity; i++) {
         struct ctl_spec *spec = &book->specs[i];
         if (spec->workload == 0) continue;
-        if (mr_core_workload(core, (struct mr_workload_id){spec->workload}, &info) == 0) continue;
+        if (mr_core_workload_known(core, (struct mr_workload_id){spec->workload})) continue;
         spec_free(spec);
         book->spec_count--;
     }

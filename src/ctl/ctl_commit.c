@@ -345,7 +345,8 @@ static void commit_now(struct mr_ctl *ctl)
     }
     if (ctl->commit_timer != NULL) return;
     ctl->waited = false;
-    if (ctl->records_since_hash >= CTL_HASH_RECORDS) push_hash_first(ctl);
+    /* Rarer the larger the state, so that hashing stays a small part of the work. */
+    if (ctl->records_since_hash >= CTL_HASH_RECORDS + ctl->block_bytes / 4096) push_hash_first(ctl);
     if (!group_build(ctl)) {
         group_free(ctl);
         commit_later(ctl, CTL_RETRY_US);

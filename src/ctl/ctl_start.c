@@ -269,7 +269,7 @@ int mr_ctl_start(struct mr_ctl *ctl, struct mr_buf *problem)
     adopt_all(ctl);
     loads_reset(ctl);
     /* The next start checks that it comes to the state that this one came to. */
-    if (!ctl->is_new) ctl->records_since_hash = CTL_HASH_RECORDS;
+    if (!ctl->is_new) ctl->records_since_hash = UINT64_MAX / 2;
     ctl_tick_plan(ctl);
     ctl_routes_publish(ctl);
     ctl_commit(ctl);
