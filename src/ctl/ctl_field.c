@@ -37,6 +37,10 @@ int ctl_fields_known(const struct ctl_fields *f, const char *const *names, size_
     size_t index, max;
     yyjson_obj_foreach(f->map, index, max, key, value) {
         const char *name = yyjson_get_str(key), *near = names[0];
+        if (name[0] == 0) return ctl_field_wrong(f, "(an empty name)", "no such field");
+        if (strlen(name) != yyjson_get_len(key)) {
+            return ctl_field_wrong(f, "(a name with a zero byte)", "no such field");
+        }
         size_t best = 0;
         bool known = false;
         for (size_t i = 0; i < count; i++) {
@@ -99,6 +103,14 @@ int ctl_field_texts(const struct ctl_fields *f, const char *name, size_t min, si
         }
     }
     return 0;
+}
+
+int ctl_field_command(const struct ctl_fields *f)
+{
+    int error = ctl_field_texts(f, "command", 1, MR_ARGV_MAX);
+    yyjson_val *program = yyjson_arr_get_first(yyjson_obj_get(f->map, "command"));
+    if (error != 0 || program == NULL || yyjson_get_len(program) > 0) return error;
+    return ctl_field_wrong(f, "command", "the program is empty");
 }
 
 /* A value as a person would write it back, for messages. */

@@ -25,6 +25,8 @@ int ctl_field_u64(const struct ctl_fields *f, const char *name, uint64_t min, ui
 int ctl_field_bool(const struct ctl_fields *f, const char *name, bool *ret);
 /* A list of min to max texts without zero bytes. */
 int ctl_field_texts(const struct ctl_fields *f, const char *name, size_t min, size_t max);
+/* `command`: a program, not empty, and its arguments. */
+int ctl_field_command(const struct ctl_fields *f);
 /* "a map", "text" and so on, for messages. */
 const char *ctl_type_name(yyjson_val *value);
 /* A number or text with a fraction, in thousandths: 0.5 and "0.5" are 500. */

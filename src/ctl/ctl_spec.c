@@ -259,7 +259,7 @@ static int read_run(const struct ctl_fields *f, struct ctl_submit *ret)
                                count);
     }
     if (strcmp(found, "run") != 0 && strcmp(found, "command") != 0) return ctl_worker_read(f, found, ret);
-    int error = ctl_field_texts(f, "command", 1, MR_ARGV_MAX);
+    int error = ctl_field_command(f);
     return error != 0 ? error : ctl_field_text(f, "run", MR_SPEC_BYTES_MAX, &text);
 }
 

@@ -196,6 +196,8 @@ static int read_sandbox(const struct ctl_fields *top)
     struct mr_str language = {0};
     int error = check_map(top, "sandbox", "sandbox.", sandbox_fields, MR_COUNT_OF(sandbox_fields), &f);
     if (error != 0) return error;
+    error = ctl_field_command(&f);
+    if (error != 0) return error;
     bool code = yyjson_obj_get(f.map, "code") != NULL;
     if ((yyjson_obj_get(f.map, "command") != NULL) == code) {
         return ctl_field_wrong(&f, "command", "give either command or code");
