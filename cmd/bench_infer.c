@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `bench infer`: prefill and decode of our worker beside llama-server, same model, same prompts.
  *
- * Our side is `millrace-infer --bench`; the peer is a real llama-server of the same llama.cpp, asked
- * over HTTP. For each point all streams first ask for one token (prefill), then the same prompts for
- * some more (decode). Rates are per CPU-second of the process, so that neighbours on this machine
- * count for little; both sides have the same number of threads. The peer's best flags get the weights
- * that we converted, too: what we gain by choosing weights is measured against its defaults.
+ * Our side is `millrace-infer --bench`; the peer is a real llama-server of the same llama.cpp,
+ * asked over HTTP. For each point all streams first ask for one token (prefill), then the same
+ * prompts for some more (decode). Rates are per CPU-second of the process, so that neighbours on
+ * this machine count for little; both sides have the same number of threads. The peer's best flags
+ * get the weights that we converted, too: what we gain by choosing weights is measured against its
+ * defaults.
  *
  * Owns:   the child processes, for the length of the call.
  * Thread: one.
@@ -54,14 +55,15 @@ struct bench {
     struct point points[POINTS_MAX];
     uint32_t point_count;
     uint32_t threads;
-    bool flash; /* our worker chose flash attention: the peer gets it, too */
+    bool flash;                  /* our worker chose flash attention: the peer gets it, too */
     double cold_ours, cold_peer; /* prefills of one prefix */
     double gap_ms, gap_slo_ms;
 };
 
 /* --- children --------------------------------------------------------------------------------- */
 
-/* Standard output goes to *ret_out when that is asked for, else nowhere; quiet: no standard error. */
+/* Standard output goes to *ret_out when that is asked for, else nowhere; quiet: no standard error.
+ */
 static pid_t child_start(const char *const *args, int *ret_out, bool quiet)
 {
     posix_spawn_file_actions_t actions;
@@ -147,7 +149,8 @@ static void ours_take(struct bench *b, yyjson_val *root)
     b->flash = yyjson_get_bool(yyjson_obj_get(root, "flash_attention"));
     size_t i = 0, count = 0;
     yyjson_val *item = NULL;
-    yyjson_arr_foreach(yyjson_obj_get(root, "points"), i, count, item) {
+    yyjson_arr_foreach(yyjson_obj_get(root, "points"), i, count, item)
+    {
         if (i == POINTS_MAX) break;
         struct rate none = {-1, -1, -1};
         b->points[i] = (struct point){
@@ -173,8 +176,8 @@ static void ours_take(struct bench *b, yyjson_val *root)
 static int ours_run(struct bench *b)
 {
     const char *tune[] = {b->worker, "--tune", "--model", b->model, "--cache-dir", b->cache, NULL};
-    const char *args[] = {b->worker, "--bench", "--json", "--model", b->model, "--cache-dir",
-                          b->cache,  NULL,      NULL,     NULL};
+    const char *args[] = {b->worker,     "--bench", "--json", "--model", b->model,
+                          "--cache-dir", b->cache,  NULL,     NULL,      NULL};
     if (b->report->quick) {
         args[7] = "--quick";
         args[8] = "--no-tune";
@@ -217,8 +220,7 @@ static size_t answer_put(char *bytes, size_t size, size_t n, void *context)
 
 static uint16_t port_free(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return 0;
@@ -401,10 +403,14 @@ enum which { SHIPPED_ONE, BEST_APART, BEST_SHARED, DEFAULTS };
 static bool wanted(enum which which, const struct point *p)
 {
     switch (which) {
-    case SHIPPED_ONE: return p->streams == 1; /* where fewer bytes of weights may win */
-    case BEST_APART: return p->shared == 0;
-    case BEST_SHARED: return p->shared > 0;
-    case DEFAULTS: return p->streams == 16 && p->prompt > 1000;
+    case SHIPPED_ONE:
+        return p->streams == 1; /* where fewer bytes of weights may win */
+    case BEST_APART:
+        return p->shared == 0;
+    case BEST_SHARED:
+        return p->shared > 0;
+    case DEFAULTS:
+        return p->streams == 16 && p->prompt > 1000;
     }
     return false;
 }
@@ -522,8 +528,8 @@ static char *cache_find(void)
 {
     const char *named = getenv("MILLRACE_CACHE");
     const char *user = getenv("HOME");
-    return named != NULL ? strdup(named) : cmd_path(user != NULL ? user : "/root",
-                                                    ".cache/millrace");
+    return named != NULL ? strdup(named)
+                         : cmd_path(user != NULL ? user : "/root", ".cache/millrace");
 }
 
 static int bench_all(struct bench *b)
@@ -533,10 +539,10 @@ static int bench_all(struct bench *b)
     if (error != 0) return error;
     if (b->server != NULL) {
         const char *weights = b->weights[0] != '\0' ? b->weights : b->model;
-        const char *apart = b->flash ? "-np 16 -c 20480 -fa on -no-kvu"
-                                     : "-np 16 -c 20480 -fa off -no-kvu";
-        const char *together = b->flash ? "-np 16 -c 20480 -fa on -kvu"
-                                        : "-np 16 -c 20480 -fa off -kvu";
+        const char *apart =
+            b->flash ? "-np 16 -c 20480 -fa on -no-kvu" : "-np 16 -c 20480 -fa off -no-kvu";
+        const char *together =
+            b->flash ? "-np 16 -c 20480 -fa on -kvu" : "-np 16 -c 20480 -fa off -kvu";
         peer_run(b, weights, apart, BEST_APART);
         peer_run(b, b->model, "-np 1 -c 2048 -fa off", SHIPPED_ONE);
         peer_run(b, weights, together, BEST_SHARED);

@@ -2,9 +2,9 @@
 /* `bench journal`: durable events a second, beside what SQLite and the disk can do at all.
  *
  * The floors run in the same rounds on the same folder: a bare SQLite loop with the same table and
- * pragmas, and raw write + fdatasync of the same bytes. Then the whole of ctl: documents in, answers
- * out, each after its event is durable. The folder is the bench's argument, else /var/tmp: a folder in
- * memory would measure nothing.
+ * pragmas, and raw write + fdatasync of the same bytes. Then the whole of ctl: documents in,
+ * answers out, each after its event is durable. The folder is the bench's argument, else /var/tmp:
+ * a folder in memory would measure nothing.
  *
  * Owns:   a folder of its own, removed at the end.
  * Thread: one, and the store's.
@@ -54,7 +54,8 @@ static uint64_t env_now(struct mr_env *env)
 
 static void env_random(struct mr_env *env, uint8_t ret[16])
 {
-    for (size_t i = 0; i < 16; i++) ret[i] = (uint8_t)mr_hash_mix(++((struct world *)(void *)env)->random);
+    for (size_t i = 0; i < 16; i++)
+        ret[i] = (uint8_t)mr_hash_mix(++((struct world *)(void *)env)->random);
 }
 
 static int env_timer_start(struct mr_env *env, uint64_t at_us, void (*fn)(void *arg), void *arg,
@@ -124,7 +125,8 @@ static void run_until(struct world *w, const bool *done)
             at.tv_nsec %= 1000000000;
             (void)pthread_cond_timedwait(&w->wake, &w->mutex, &at); /* or a timer is due */
         }
-        while (w->first == NULL && w->timers == NULL) (void)pthread_cond_wait(&w->wake, &w->mutex);
+        while (w->first == NULL && w->timers == NULL)
+            (void)pthread_cond_wait(&w->wake, &w->mutex);
         struct mr_post *post = w->first;
         if (post != NULL) w->first = post->next;
         if (w->first == NULL) w->last = &w->first;
@@ -133,7 +135,7 @@ static void run_until(struct world *w, const bool *done)
     }
 }
 
-/* --- floors ------------------------------------------------------------------------------------ */
+/* --- floors ----------------------------------------------------------------------------------- */
 
 static void record_fill(uint8_t bytes[RECORD_BYTES], uint64_t seq)
 {
@@ -146,18 +148,21 @@ static void record_fill(uint8_t bytes[RECORD_BYTES], uint64_t seq)
 /* Rows a second of a bare loop, or a negative number. */
 static double sqlite_rate(const char *folder, uint32_t group, uint32_t groups)
 {
-    static const char sql[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                              "PRAGMA wal_autocheckpoint=4000; CREATE TABLE IF NOT EXISTS records"
-                              "(seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, bytes BLOB NOT NULL);";
+    static const char sql[] =
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+        "PRAGMA wal_autocheckpoint=4000; CREATE TABLE IF NOT EXISTS records"
+        "(seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, bytes BLOB NOT NULL);";
     char path[300];
     uint8_t bytes[RECORD_BYTES];
     sqlite3 *db = NULL;
     sqlite3_stmt *insert = NULL;
     sqlite3_int64 seq = 0;
     (void)snprintf(path, sizeof path, "%s/floor.db", folder);
-    bool fine = sqlite3_open(path, &db) == SQLITE_OK && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK &&
-                sqlite3_exec(db, "DELETE FROM records", NULL, NULL, NULL) == SQLITE_OK &&
-                sqlite3_prepare_v2(db, "INSERT INTO records VALUES(?,?,?)", -1, &insert, NULL) == SQLITE_OK;
+    bool fine =
+        sqlite3_open(path, &db) == SQLITE_OK &&
+        sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK &&
+        sqlite3_exec(db, "DELETE FROM records", NULL, NULL, NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(db, "INSERT INTO records VALUES(?,?,?)", -1, &insert, NULL) == SQLITE_OK;
     uint64_t from_ns = bench_now_ns();
     for (uint32_t g = 0; g < groups && fine; g++) {
         fine = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
@@ -186,7 +191,8 @@ static double raw_rate(const char *folder, uint32_t group, uint32_t groups)
     bool fine = fd >= 0 && bytes != NULL;
     uint64_t from_ns = bench_now_ns();
     for (uint32_t g = 0; g < groups && fine; g++) {
-        for (uint32_t i = 0; i < group; i++) record_fill(bytes + (size_t)i * RECORD_BYTES, i);
+        for (uint32_t i = 0; i < group; i++)
+            record_fill(bytes + (size_t)i * RECORD_BYTES, i);
         fine = write(fd, bytes, n) == (ssize_t)n && fdatasync(fd) == 0;
     }
     double rate = (double)group * groups * 1e9 / (double)(bench_now_ns() - from_ns);
@@ -196,7 +202,7 @@ static double raw_rate(const char *folder, uint32_t group, uint32_t groups)
     return fine ? rate : -1;
 }
 
-/* --- the store ----------------------------------------------------------------------------------- */
+/* --- the store -------------------------------------------------------------------------------- */
 
 struct wait {
     bool done;
@@ -233,7 +239,7 @@ static double store_rate(struct world *w, struct mr_store *store, uint32_t group
     return fine ? rate : -1;
 }
 
-/* --- ctl -------------------------------------------------------------------------------------------- */
+/* --- ctl -------------------------------------------------------------------------------------- */
 
 struct client {
     struct mr_ctl_call call;
@@ -248,8 +254,8 @@ struct run {
     bool done, failed;
 };
 
-static void engine_watch(struct mr_engine *e, void (*report)(void *arg, const struct mr_engine_report *r),
-                         void *arg)
+static void engine_watch(struct mr_engine *e,
+                         void (*report)(void *arg, const struct mr_engine_report *r), void *arg)
 {
     (void)e, (void)report, (void)arg;
 }
@@ -355,14 +361,18 @@ static void first_done(struct mr_ctl_call *call)
 static int first_ask(struct run *run, enum mr_ctl_op op, const char *body)
 {
     struct first_call ask = {.done = false};
-    ask.call = (struct mr_ctl_call){
-        .ctl = run->ctl, .op = op, .done = first_done, .arg = &ask, .admin = true, .body = mr_str_from(body)};
+    ask.call = (struct mr_ctl_call){.ctl = run->ctl,
+                                    .op = op,
+                                    .done = first_done,
+                                    .arg = &ask,
+                                    .admin = true,
+                                    .body = mr_str_from(body)};
     mr_ctl_call(&run->world->env, &ask.call);
     run_until(run->world, &ask.done);
     return ask.call.error;
 }
 
-/* --- bars ---------------------------------------------------------------------------------------------- */
+/* --- bars ------------------------------------------------------------------------------------- */
 
 struct rates {
     double values[ROUNDS];
@@ -383,12 +393,15 @@ static double median(struct rates *rates)
 static void bar(struct bench_report *report, const char *name, struct rates *ours, double peer,
                 const char *peer_name, double goal, bool is_ratio, const char *extra)
 {
-    struct bench_bar b = {.ours = median(ours), .unit = "events/s", .peer = peer, .goal = goal,
+    struct bench_bar b = {.ours = median(ours),
+                          .unit = "events/s",
+                          .peer = peer,
+                          .goal = goal,
                           .goal_is_ratio = is_ratio};
     (void)snprintf(b.name, sizeof b.name, "%s", name);
     (void)snprintf(b.peer_name, sizeof b.peer_name, "%s", peer_name);
-    (void)snprintf(b.note, sizeof b.note, "median of %u rounds, %.0f to %.0f; %s", ROUNDS, ours->values[0],
-                   ours->values[ROUNDS - 1], extra);
+    (void)snprintf(b.note, sizeof b.note, "median of %u rounds, %.0f to %.0f; %s", ROUNDS,
+                   ours->values[0], ours->values[ROUNDS - 1], extra);
     bench_add(report, &b);
 }
 
@@ -405,9 +418,11 @@ static void bars_of_store(struct bench_report *report, struct world *w, struct m
             raw.values[round] = raw_rate(w->folder, groups[g], commits);
         }
         (void)snprintf(name, sizeof name, "durable events in groups of %u", groups[g]);
-        (void)snprintf(extra, sizeof extra, "raw write+fdatasync of the same bytes %.0f/s; %u bytes an event",
+        (void)snprintf(extra, sizeof extra,
+                       "raw write+fdatasync of the same bytes %.0f/s; %u bytes an event",
                        median(&raw), RECORD_BYTES);
-        bar(report, name, &ours, median(&sqlite), "bare SQLite loop, same pragmas", 0.9, true, extra);
+        bar(report, name, &ours, median(&sqlite), "bare SQLite loop, same pragmas", 0.9, true,
+            extra);
     }
 }
 
@@ -415,7 +430,9 @@ static int bars_of_ctl(struct bench_report *report, struct world *w, struct mr_s
 {
     struct run *run = calloc(1, sizeof *run);
     struct mr_engine engine = {.ops = &engine_ops};
-    struct mr_ctl_config config = {.env = &w->env, .store = store, .engine = &engine,
+    struct mr_ctl_config config = {.env = &w->env,
+                                   .store = store,
+                                   .engine = &engine,
                                    .limits = mr_core_limits_small,
                                    .snapshot_every_records = UINT64_MAX};
     struct mr_buf problem;
@@ -427,7 +444,8 @@ static int bars_of_ctl(struct bench_report *report, struct world *w, struct mr_s
     int error = mr_ctl_new(&config, &run->ctl);
     if (error == 0) error = mr_ctl_start(run->ctl, &problem);
     if (error == 0) error = first_ask(run, MR_CTL_TENANT_SET, "{\"name\":\"default\"}");
-    if (error == 0) error = first_ask(run, MR_CTL_NODE_SET, "{\"id\":1,\"cpu_milli\":1000,\"mem_mib\":2048}");
+    if (error == 0)
+        error = first_ask(run, MR_CTL_NODE_SET, "{\"id\":1,\"cpu_milli\":1000,\"mem_mib\":2048}");
     if (error == 0) {
         struct rates single, batch;
         uint32_t calls = report->quick ? 320 : 6400, batches = report->quick ? 4 : 64;
@@ -435,15 +453,16 @@ static int bars_of_ctl(struct bench_report *report, struct world *w, struct mr_s
             single.values[round] = ctl_rate(run, CLIENTS, 1, calls);
             batch.values[round] = ctl_rate(run, 4, BATCH, batches);
         }
-        bar(report, "submissions through ctl, one at a time, 32 clients", &single, -1, "", 15000, false,
-            "document in, durable, answer out; without HTTP");
-        bar(report, "submissions through ctl, batches of 512, 4 clients", &batch, -1, "", 100000, false,
-            "document in, durable, answer out; without HTTP");
+        bar(report, "submissions through ctl, one at a time, 32 clients", &single, -1, "", 15000,
+            false, "document in, durable, answer out; without HTTP");
+        bar(report, "submissions through ctl, batches of 512, 4 clients", &batch, -1, "", 100000,
+            false, "document in, durable, answer out; without HTTP");
         bool stopped = false;
         mr_ctl_stop(run->ctl, flag_set, &stopped);
         run_until(w, &stopped);
     }
-    if (problem.n > 0) (void)fprintf(stderr, "bench journal: %.*s\n", MR_STR_ARG(mr_buf_str(&problem)));
+    if (problem.n > 0)
+        (void)fprintf(stderr, "bench journal: %.*s\n", MR_STR_ARG(mr_buf_str(&problem)));
     mr_ctl_free(run->ctl);
     mr_buf_done(&run->body);
     mr_buf_done(&problem);
@@ -453,8 +472,9 @@ static int bars_of_ctl(struct bench_report *report, struct world *w, struct mr_s
 
 static void folder_remove(const char *folder)
 {
-    static const char *const names[] = {"journal.db", "journal.db-wal", "journal.db-shm", "journal.lock",
-                                        "floor.db",   "floor.db-wal",   "floor.db-shm"};
+    static const char *const names[] = {"journal.db",   "journal.db-wal", "journal.db-shm",
+                                        "journal.lock", "floor.db",       "floor.db-wal",
+                                        "floor.db-shm"};
     char path[300];
     for (size_t i = 0; i < MR_COUNT_OF(names); i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -471,15 +491,16 @@ static int with_store(struct bench_report *report, struct world *w, bool ctl)
     (void)snprintf(w->folder, sizeof w->folder, "%s/millrace-bench-XXXXXX",
                    report->arg != NULL ? report->arg : "/var/tmp");
     if (mkdtemp(w->folder) == NULL) {
-        (void)fprintf(stderr, "bench journal: cannot make a folder like %s: %s; name another\n", w->folder,
-                      strerror(errno));
+        (void)fprintf(stderr, "bench journal: cannot make a folder like %s: %s; name another\n",
+                      w->folder, strerror(errno));
         return MR_EIO;
     }
     int error = mr_store_sqlite_open(mr_str_from(w->folder), &w->env, &store, &problem);
     if (error == 0 && !ctl) error = store->ops->epoch_take(store, &w->epoch);
     if (error == 0 && !ctl) bars_of_store(report, w, store);
     if (error == 0 && ctl) error = bars_of_ctl(report, w, store);
-    if (problem.n > 0) (void)fprintf(stderr, "bench journal: %.*s\n", MR_STR_ARG(mr_buf_str(&problem)));
+    if (problem.n > 0)
+        (void)fprintf(stderr, "bench journal: %.*s\n", MR_STR_ARG(mr_buf_str(&problem)));
     mr_store_sqlite_close(store);
     mr_buf_done(&problem);
     folder_remove(w->folder);

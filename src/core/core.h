@@ -443,7 +443,8 @@ struct mr_totals {
 
 int mr_core_workload(const struct mr_core *core, struct mr_workload_id id,
                      struct mr_workload_info *ret); /* MR_ENOT_FOUND; O(1) */
-/* Whether it is still known; cheaper than its info, which looks for the reason why it waits. O(1). */
+/* Whether it is still known; cheaper than its info, which looks for the reason why it waits. O(1).
+ */
 bool mr_core_workload_known(const struct mr_core *core, struct mr_workload_id id);
 /* The known workload with the smallest id above `after` (start with 0), MR_ENOT_FOUND at the end.
  * O(1) amortised. */

@@ -34,9 +34,9 @@ struct mr_route_replica {
     struct mr_str address; /* for wire.connect */
 };
 struct mr_route_model {
-    struct mr_str name;              /* what callers write */
+    struct mr_str name; /* what callers write */
     struct mr_workload_id service;
-    struct mr_tenant_id owner;       /* 0: every tenant may call it */
+    struct mr_tenant_id owner; /* 0: every tenant may call it */
     uint64_t created_s;
     const struct mr_route_replica *replicas; /* running leases, ready or not */
     uint32_t replica_count;
@@ -73,18 +73,18 @@ struct mr_ctl_listener {
 /* --- calls --------------------------------------------------------------------------------- */
 
 #define MR_CTL_OPS(X)                                                                              \
-    X(SUBMIT)     /* body: workload JSON, or {"workloads":[…]}; key: idempotency */                \
-    X(CANCEL)     /* id */                                                                         \
-    X(SCALE)      /* id, body {"min","max"} */                                                     \
-    X(QUEUE)      /* id or 0; query: state, tenant, limit, after */                                \
-    X(WHY)        /* id */                                                                         \
+    X(SUBMIT) /* body: workload JSON, or {"workloads":[…]}; key: idempotency */                    \
+    X(CANCEL) /* id */                                                                             \
+    X(SCALE)  /* id, body {"min","max"} */                                                         \
+    X(QUEUE)  /* id or 0; query: state, tenant, limit, after */                                    \
+    X(WHY)    /* id */                                                                             \
     X(FLEET)                                                                                       \
     X(NODE)       /* id; body {"state":"up|draining|down"} */                                      \
     X(NODE_SET)   /* body: capacity; admin */                                                      \
     X(USAGE)      /* sums in FOCUS names */                                                        \
     X(STATUS)     /* what runs, epoch, journal, hash */                                            \
     X(FILE)       /* id, name, offset, run, rank: raw bytes into out; offset grows to the oldest   \
-                   * that a rotated log still has */                                                \
+                   * that a rotated log still has */                                               \
     X(TENANT_SET) /* body; admin */                                                                \
     X(KEY_NEW)    /* body {"tenant","role"}; admin; the key's text is in the answer only */        \
     X(KEY_REVOKE) /* body {"sha256"} or {"key"}; admin */                                          \
@@ -143,14 +143,16 @@ struct mr_ctl_config {
     void *fatal_arg;
 };
 int mr_ctl_new(const struct mr_ctl_config *config, struct mr_ctl **ret_ctl);
-/* Takes the epoch, loads the newest good snapshot, replays, checks the state hash, adopts what runs.
- * Synchronous. On failure a text for people in `problem`: what is wrong and how to go on. */
+/* Takes the epoch, loads the newest good snapshot, replays, checks the state hash, adopts what
+ * runs. Synchronous. On failure a text for people in `problem`: what is wrong and how to go on. */
 int mr_ctl_start(struct mr_ctl *ctl, struct mr_buf *problem);
 /* True when the journal was empty: keys, tenants and nodes are to be made. */
 bool mr_ctl_is_new(const struct mr_ctl *ctl);
-/* No new calls; commits what is queued, writes a snapshot, then calls done. Leases go on running. */
+/* No new calls; commits what is queued, writes a snapshot, then calls done. Leases go on running.
+ */
 void mr_ctl_stop(struct mr_ctl *ctl, void (*done)(void *arg), void *arg);
-void mr_ctl_free(struct mr_ctl *ctl); /* after stop's done, or after start failed, or never started */
+void mr_ctl_free(
+    struct mr_ctl *ctl); /* after stop's done, or after start failed, or never started */
 
 /* For the simulator's checkers and the tests; lane 0 only. */
 const struct mr_core *mr_ctl_core(const struct mr_ctl *ctl);

@@ -13,7 +13,7 @@
 
 #define START_ARENA_BYTES ((size_t)8 * 1024 * 1024)
 
-/* --- answers to submissions -------------------------------------------------------------------------- */
+/* --- answers to submissions ------------------------------------------------------------------- */
 
 /* After the step, so that it tells what became of the submission in it. */
 static void answer_accepted(struct mr_ctl *ctl, struct ctl_group_call *group)
@@ -42,7 +42,8 @@ static void answer_rejected(struct ctl_group_call *group, const struct mr_effect
     if (group->batch) {
         struct mr_buf *out = &group->call->out;
         if (group->number++ > 0) mr_buf_put_char(out, ',');
-        mr_buf_printf(out, "{\"error\":{\"code\":\"%s\",\"message\":", mr_error_name(answer->error));
+        mr_buf_printf(out,
+                      "{\"error\":{\"code\":\"%s\",\"message\":", mr_error_name(answer->error));
         mr_json_put_string(out, mr_buf_str(&text));
         mr_buf_put_str(out, MR_STR("}}"));
     } else {
@@ -52,7 +53,7 @@ static void answer_rejected(struct ctl_group_call *group, const struct mr_effect
     mr_buf_done(&text);
 }
 
-/* --- effects --------------------------------------------------------------------------------------------- */
+/* --- effects ---------------------------------------------------------------------------------- */
 
 static void start_failed(struct mr_ctl *ctl, struct mr_lease_id lease, int error)
 {
@@ -148,7 +149,9 @@ void ctl_effect(void *arg, const struct mr_effect *effect)
     case MR_EFFECT_REJECTED:
         if (group != NULL) answer_rejected(group, &effect->u.answer);
         break;
-    case MR_EFFECT_LEDGER: effect_ledger(ctl, &effect->u.ledger); break;
+    case MR_EFFECT_LEDGER:
+        effect_ledger(ctl, &effect->u.ledger);
+        break;
     case MR_EFFECT_START:
         if (!ctl->replaying) effect_start(ctl, &effect->u.start);
         break;
@@ -163,11 +166,12 @@ void ctl_effect(void *arg, const struct mr_effect *effect)
     case MR_EFFECT_NODE:
         if (!ctl->replaying) effect_node(ctl, &effect->u.node);
         break;
-    default: break; /* METERED: its call is answered with its record */
+    default:
+        break; /* METERED: its call is answered with its record */
     }
 }
 
-/* --- records ------------------------------------------------------------------------------------------------ */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static struct mr_str copy_str(struct mr_str s, char **ret)
 {
@@ -280,12 +284,15 @@ static int apply_one(struct mr_ctl *ctl, struct ctl_record *record)
     case CTL_RECORD_NODE:
         if (!apply_node(ctl, record)) return 0;
         break;
-    case CTL_RECORD_KEY: apply_key(ctl, record); return 0;
+    case CTL_RECORD_KEY:
+        apply_key(ctl, record);
+        return 0;
     case CTL_RECORD_HASH: /* of this very state, when it was just written */
         if (!ctl->replaying) return 0;
         ctl->hash_differs = record->hash != mr_core_hash(ctl->core);
         return ctl->hash_differs ? MR_ECORRUPT : 0;
-    default: break;
+    default:
+        break;
     }
     step(ctl, &record->event);
     return 0;

@@ -29,16 +29,19 @@ static void spec_free(struct ctl_spec *spec)
 
 void ctl_book_done(struct ctl_book *book)
 {
-    for (uint32_t i = 0; i < MR_COUNT_OF(book->tenants); i++) mr_free(book->tenants[i]);
-    for (uint32_t i = 0; i < MR_COUNT_OF(book->accels); i++) mr_free(book->accels[i]);
-    for (size_t i = 0; i < book->spec_capacity; i++) spec_free(&book->specs[i]);
+    for (uint32_t i = 0; i < MR_COUNT_OF(book->tenants); i++)
+        mr_free(book->tenants[i]);
+    for (uint32_t i = 0; i < MR_COUNT_OF(book->accels); i++)
+        mr_free(book->accels[i]);
+    for (size_t i = 0; i < book->spec_capacity; i++)
+        spec_free(&book->specs[i]);
     mr_free(book->specs);
     mr_free(book->keys);
     mr_free(book->services);
     *book = (struct ctl_book){0};
 }
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static uint32_t name_find(char *const *names, uint32_t count, struct mr_str name)
 {
@@ -88,7 +91,7 @@ const char *ctl_accel_name(const struct ctl_book *book, uint8_t type)
     return type >= 1 && type <= book->accel_count ? book->accels[type] : "";
 }
 
-/* --- keys ------------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 /* The first key that is not below `sha256`. */
 static size_t key_at(const struct ctl_book *book, const uint8_t sha256[32])
@@ -135,7 +138,7 @@ bool ctl_key_drop(struct ctl_book *book, const uint8_t sha256[32])
     return true;
 }
 
-/* --- documents --------------------------------------------------------------------------------------- */
+/* --- documents -------------------------------------------------------------------------------- */
 
 static size_t spec_slot(const struct ctl_book *book, uint64_t workload)
 {
@@ -209,12 +212,13 @@ void ctl_specs_sweep(struct ctl_book *book, const struct mr_core *core)
         mr_panic(__FILE__, __LINE__, "no memory for the table of documents");
     }
     for (size_t i = 0; i < book->service_count; i++) {
-        if (ctl_spec_find(book, book->services[i]) != NULL) book->services[kept++] = book->services[i];
+        if (ctl_spec_find(book, book->services[i]) != NULL)
+            book->services[kept++] = book->services[i];
     }
     book->service_count = kept;
 }
 
-/* --- stored form ---------------------------------------------------------------------------------------- */
+/* --- stored form ------------------------------------------------------------------------------ */
 
 static void put_text(struct mr_buf *buf, const char *text)
 {
@@ -225,9 +229,11 @@ void ctl_book_save(const struct ctl_book *book, struct mr_buf *buf)
 {
     mr_buf_put_u8(buf, BOOK_VERSION);
     mr_buf_put_u32(buf, book->tenant_count);
-    for (uint32_t i = 1; i <= book->tenant_count; i++) put_text(buf, book->tenants[i]);
+    for (uint32_t i = 1; i <= book->tenant_count; i++)
+        put_text(buf, book->tenants[i]);
     mr_buf_put_u32(buf, book->accel_count);
-    for (uint32_t i = 1; i <= book->accel_count; i++) put_text(buf, book->accels[i]);
+    for (uint32_t i = 1; i <= book->accel_count; i++)
+        put_text(buf, book->accels[i]);
     mr_buf_put_u32(buf, (uint32_t)book->key_count);
     for (size_t i = 0; i < book->key_count; i++) {
         mr_buf_put(buf, book->keys[i].sha256, 32);
@@ -248,7 +254,8 @@ void ctl_book_save(const struct ctl_book *book, struct mr_buf *buf)
     }
     /* Their order decides which of two models with one name is called. */
     mr_buf_put_u32(buf, (uint32_t)book->service_count);
-    for (size_t i = 0; i < book->service_count; i++) mr_buf_put_u64(buf, book->services[i]);
+    for (size_t i = 0; i < book->service_count; i++)
+        mr_buf_put_u64(buf, book->services[i]);
 }
 
 static int load_spec(struct ctl_book *book, struct mr_reader *reader)
@@ -278,19 +285,23 @@ int ctl_book_load(struct ctl_book *book, struct mr_reader *reader)
 {
     if (mr_read_u8(reader) != BOOK_VERSION) return MR_EUNSUPPORTED;
     int error = load_names(reader, book->tenants, &book->tenant_count, MR_COUNT_OF(book->tenants));
-    if (error == 0) error = load_names(reader, book->accels, &book->accel_count, MR_ACCEL_TYPES_MAX);
+    if (error == 0)
+        error = load_names(reader, book->accels, &book->accel_count, MR_ACCEL_TYPES_MAX);
     uint32_t keys = mr_read_u32(reader);
     for (uint32_t i = 0; i < keys && error == 0 && !reader->failed; i++) {
         struct ctl_key key = {0};
-        for (size_t k = 0; k < 32; k++) key.sha256[k] = mr_read_u8(reader);
+        for (size_t k = 0; k < 32; k++)
+            key.sha256[k] = mr_read_u8(reader);
         key.tenant = mr_read_u32(reader);
         key.role = mr_read_u8(reader);
         error = ctl_key_put(book, &key);
     }
     uint32_t specs = mr_read_u32(reader);
-    for (uint32_t i = 0; i < specs && error == 0 && !reader->failed; i++) error = load_spec(book, reader);
+    for (uint32_t i = 0; i < specs && error == 0 && !reader->failed; i++)
+        error = load_spec(book, reader);
     uint32_t services = mr_read_u32(reader);
     if (error == 0 && services != book->service_count) error = MR_ECORRUPT;
-    for (uint32_t i = 0; i < services && error == 0; i++) book->services[i] = mr_read_u64(reader);
+    for (uint32_t i = 0; i < services && error == 0; i++)
+        book->services[i] = mr_read_u64(reader);
     return error == 0 && reader->failed ? MR_ECORRUPT : error;
 }

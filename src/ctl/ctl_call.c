@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls from gates and from the daemon: checked, journalled when they change something, answered once.
+/* Calls from gates and from the daemon: checked, journalled when they change something, answered
+ * once.
  *
  * Owns:       a call from its post to its answer.
  * Invariants: (1) each call is answered exactly once; (2) a changing call is answered after its
@@ -15,7 +16,7 @@
 
 #define OUT_BYTES_MAX ((size_t)256 * 1024 * 1024)
 
-/* --- answering ------------------------------------------------------------------------------------- */
+/* --- answering -------------------------------------------------------------------------------- */
 
 void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
 {
@@ -56,7 +57,7 @@ static void refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, cons
     ctl_answer(ctl, call, error);
 }
 
-/* --- changing calls ------------------------------------------------------------------------------------ */
+/* --- changing calls --------------------------------------------------------------------------- */
 
 static struct ctl_group_call *group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left)
 {
@@ -95,7 +96,7 @@ static int field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr
     return MR_EINVALID;
 }
 
-/* --- submit ------------------------------------------------------------------------------------------------ */
+/* --- submit ----------------------------------------------------------------------------------- */
 
 static bool name_is_served(const struct mr_ctl *ctl, const char *name)
 {
@@ -103,7 +104,8 @@ static bool name_is_served(const struct mr_ctl *ctl, const char *name)
         struct mr_workload_info info;
         const struct ctl_spec *spec = ctl_spec_find(&ctl->book, ctl->book.services[i]);
         if (spec == NULL || strcmp(spec->served_name, name) != 0) continue;
-        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0) continue;
+        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0)
+            continue;
         if (!mr_state_final(info.state)) return true;
     }
     return false;
@@ -137,7 +139,8 @@ static int submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     if (submit->tenant[0] != 0) {
         uint32_t id = ctl_tenant_find(&ctl->book, mr_str_from(submit->tenant));
         if (id == 0 || (!call->admin && id != call->tenant.v)) {
-            mr_buf_printf(problem, "tenant: no tenant '%s' that this key may submit for", submit->tenant);
+            mr_buf_printf(problem, "tenant: no tenant '%s' that this key may submit for",
+                          submit->tenant);
             return MR_EINVALID;
         }
         submit->event.tenant.v = id;
@@ -181,8 +184,10 @@ static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     if (error == 0) key_of(call, 0, &submit.event);
     if (error != 0) {
         (void)field_problem(ctl, call, &problem, param.n);
-    } else if (submit.served_name[0] != 0 && call->key.n == 0 && name_is_served(ctl, submit.served_name)) {
-        ctl_problem(call, "a model is served as '%s' already; give another name, or cancel that one",
+    } else if (submit.served_name[0] != 0 && call->key.n == 0 &&
+               name_is_served(ctl, submit.served_name)) {
+        ctl_problem(call,
+                    "a model is served as '%s' already; give another name, or cancel that one",
                     submit.served_name);
         ctl_answer(ctl, call, MR_EEXISTS);
     } else {
@@ -190,9 +195,10 @@ static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
         error = group != NULL ? submit_push(ctl, group, document, &submit) : 0;
         if (error != 0) {
             mr_free(group);
-            refuse(ctl, call, error, error == MR_ELIMIT ? "too many submissions wait for the disk; try "
-                                                          "again in a moment"
-                                                        : mr_error_text(error));
+            refuse(ctl, call, error,
+                   error == MR_ELIMIT ? "too many submissions wait for the disk; try "
+                                        "again in a moment"
+                                      : mr_error_text(error));
         } else {
             ctl_commit(ctl);
         }
@@ -205,12 +211,13 @@ void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *proble
     struct mr_buf *out = &group->call->out;
     if (group->number++ > 0) mr_buf_put_char(out, ',');
     mr_buf_printf(out, "{\"error\":{\"code\":\"%s\",\"message\":", mr_error_name(error));
-    mr_json_put_string(out, problem->n > 0 ? mr_buf_str(problem) : mr_str_from(mr_error_text(error)));
+    mr_json_put_string(out,
+                       problem->n > 0 ? mr_buf_str(problem) : mr_str_from(mr_error_text(error)));
     mr_buf_put_str(out, MR_STR("}}"));
 }
 
-/* Each document is taken or refused by itself, in order. A refused one in the middle would break the
- * order of answers, so all are read before any is pushed. */
+/* Each document is taken or refused by itself, in order. A refused one in the middle would break
+ * the order of answers, so all are read before any is pushed. */
 static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *list)
 {
     size_t count = yyjson_arr_size(list), index, max;
@@ -227,7 +234,8 @@ static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_va
     mr_buf_put_str(&call->out, MR_STR("{\"workloads\":["));
     mr_buf_init(&problem, 4096);
     uint32_t pushed = 0;
-    yyjson_arr_foreach(list, index, max, document) {
+    yyjson_arr_foreach(list, index, max, document)
+    {
         struct ctl_submit submit;
         struct mr_str param = {0};
         mr_buf_reset(&problem);
@@ -241,7 +249,8 @@ static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_va
         }
         if (error != 0 && pushed > 0) {
             /* Its place among the answers comes when those before it are through. */
-            struct ctl_record nothing = {.kind = CTL_RECORD_EVENT, .event = {.kind = MR_EVENT_TICK}};
+            struct ctl_record nothing = {.kind = CTL_RECORD_EVENT,
+                                         .event = {.kind = MR_EVENT_TICK}};
             nothing.event.time_us = ctl->env->ops->now_us(ctl->env);
             struct ctl_pending *pending = ctl_push(ctl, &nothing, group);
             if (pending != NULL) {
@@ -269,7 +278,8 @@ static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_va
 static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     yyjson_read_err why;
-    yyjson_doc *doc = yyjson_read_opts((char *)(uintptr_t)call->body.p, call->body.n, 0, NULL, &why);
+    yyjson_doc *doc =
+        yyjson_read_opts((char *)(uintptr_t)call->body.p, call->body.n, 0, NULL, &why);
     yyjson_val *root = yyjson_doc_get_root(doc), *list = yyjson_obj_get(root, "workloads");
     if (doc == NULL) {
         ctl_problem(call, "the document is no JSON: %s at byte %zu", why.msg, why.pos);
@@ -285,7 +295,7 @@ static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc_free(doc);
 }
 
-/* --- workloads ------------------------------------------------------------------------------------------------ */
+/* --- workloads -------------------------------------------------------------------------------- */
 
 /* The workload, or an answer that there is none (also when it is somebody else's). */
 static bool find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret)
@@ -355,7 +365,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc_free(doc);
 }
 
-/* --- nodes ------------------------------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------ */
 
 static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
@@ -371,7 +381,8 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
     for (size_t i = 0; i < MR_COUNT_OF(states) && text != NULL; i++) {
         if (strcmp(text, states[i].name) == 0) found = i;
     }
-    if (call->id > UINT32_MAX || mr_core_node(ctl->core, (struct mr_node_id){(uint32_t)call->id}, &info) != 0) {
+    if (call->id > UINT32_MAX ||
+        mr_core_node(ctl->core, (struct mr_node_id){(uint32_t)call->id}, &info) != 0) {
         ctl_problem(call, "no node %llu", (unsigned long long)call->id);
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (found == MR_COUNT_OF(states)) {
@@ -412,7 +423,8 @@ static int read_node(struct mr_ctl *ctl, const struct ctl_fields *f, struct mr_e
     }
     if (error == 0 && count > 0 && ctl_accel_find(&ctl->book, *accelerator) == 0 &&
         ctl->book.accel_count + 1 >= MR_ACCEL_TYPES_MAX) {
-        error = ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 1);
+        error =
+            ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 1);
     }
     *node = (struct mr_event_node){.id = {(uint32_t)id},
                                    .cpu_milli = (uint32_t)cpu,
@@ -444,7 +456,7 @@ static void op_node_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc_free(doc);
 }
 
-/* --- tenants and keys -------------------------------------------------------------------------------------------- */
+/* --- tenants and keys ------------------------------------------------------------------------- */
 
 static int read_quota(const struct ctl_fields *top, struct mr_event_tenant *t)
 {
@@ -459,7 +471,8 @@ static int read_quota(const struct ctl_fields *top, struct mr_event_tenant *t)
     int error = ctl_fields_known(&f, names, MR_COUNT_OF(names));
     if (error == 0) error = ctl_field_milli(&f, "cpus", UINT64_MAX / 4, &t->quota_cpu_milli);
     if (error == 0) error = ctl_field_mib(&f, "memory", UINT64_MAX / 4, &t->quota_mem_mib);
-    if (error == 0) error = ctl_field_milli(&f, "accelerators", UINT64_MAX / 4, &t->quota_accel_milli);
+    if (error == 0)
+        error = ctl_field_milli(&f, "accelerators", UINT64_MAX / 4, &t->quota_accel_milli);
     if (error == 0) error = ctl_field_u64(&f, "running", 0, UINT32_MAX, &running);
     t->running_max = (uint32_t)running;
     return error;
@@ -490,9 +503,11 @@ static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ct
     if (error == 0 && record->name.n == 0) error = ctl_field_wrong(f, "name", "is missing");
     if (error == 0 && parent.n > 0) {
         t->parent.v = ctl_tenant_find(&ctl->book, parent);
-        if (t->parent.v == 0) error = ctl_field_wrong(f, "parent", "no tenant '%.*s'", MR_STR_ARG(parent));
+        if (t->parent.v == 0)
+            error = ctl_field_wrong(f, "parent", "no tenant '%.*s'", MR_STR_ARG(parent));
     }
-    uint32_t most = MR_MIN(ctl->config.limits.tenants, (uint32_t)MR_COUNT_OF(ctl->book.tenants) - 1);
+    uint32_t most =
+        MR_MIN(ctl->config.limits.tenants, (uint32_t)MR_COUNT_OF(ctl->book.tenants) - 1);
     if (error == 0 && id == 0 && ctl->book.tenant_count >= most) {
         error = ctl_field_wrong(f, "name", "no more tenants fit");
     }
@@ -542,7 +557,8 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
     bool admin = mr_str_equal(role, MR_STR("admin"));
     uint32_t id = ctl_tenant_find(&ctl->book, tenant);
     if (id == 0) {
-        ctl_problem(call, "no tenant '%.*s'; make it first: millrace key --tenant NAME --new-tenant",
+        ctl_problem(call,
+                    "no tenant '%.*s'; make it first: millrace key --tenant NAME --new-tenant",
                     (int)MR_MIN(tenant.n, 64u), tenant.p != NULL ? tenant.p : "");
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (!admin && role.n > 0 && !mr_str_equal(role, MR_STR("user"))) {
@@ -550,8 +566,9 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
     } else if (ctl->book.key_count >= CTL_KEYS_MAX) {
         refuse(ctl, call, MR_ELIMIT, "no more keys fit; revoke some");
     } else {
-        struct ctl_record record = {.kind = CTL_RECORD_KEY,
-                                    .key = {.tenant = id, .role = admin ? MR_KEY_ADMIN : MR_KEY_USER}};
+        struct ctl_record record = {
+            .kind = CTL_RECORD_KEY,
+            .key = {.tenant = id, .role = admin ? MR_KEY_ADMIN : MR_KEY_USER}};
         mr_buf_init(&text, 64);
         ctl->env->ops->random(ctl->env, random);
         mr_buf_put_str(&text, MR_STR("mr-"));
@@ -569,8 +586,10 @@ static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
     struct ctl_record record = {.kind = CTL_RECORD_KEY, .revoked = true};
     yyjson_doc *doc = body_json(ctl, call);
     if (doc == NULL) return;
-    struct mr_str key = mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "key")));
-    struct mr_str hex = mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "sha256")));
+    struct mr_str key =
+        mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "key")));
+    struct mr_str hex =
+        mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "sha256")));
     bool known = false;
     if (key.n > 0) mr_sha256(key.p, key.n, record.key.sha256);
     if (key.n == 0 && mr_hex_get(hex, record.key.sha256, 32) != 0) {
@@ -590,7 +609,7 @@ static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc_free(doc);
 }
 
-/* --- from gates ------------------------------------------------------------------------------------------------------- */
+/* --- from gates ------------------------------------------------------------------------------- */
 
 static void op_meter(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
@@ -680,7 +699,7 @@ static void op_load(struct mr_ctl *ctl, struct mr_ctl_call *call)
     ctl_answer(ctl, call, 0);
 }
 
-/* --- dispatch -------------------------------------------------------------------------------------------------------------- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 static bool is_admins(enum mr_ctl_op op)
 {
@@ -691,20 +710,41 @@ static bool is_admins(enum mr_ctl_op op)
 static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     switch (call->op) {
-    case MR_CTL_SUBMIT: op_submit(ctl, call); break;
-    case MR_CTL_CANCEL: op_cancel(ctl, call); break;
-    case MR_CTL_SCALE: op_scale(ctl, call); break;
-    case MR_CTL_NODE: op_node(ctl, call); break;
-    case MR_CTL_NODE_SET: op_node_set(ctl, call); break;
-    case MR_CTL_TENANT_SET: op_tenant_set(ctl, call); break;
-    case MR_CTL_KEY_NEW: op_key_new(ctl, call); break;
-    case MR_CTL_KEY_REVOKE: op_key_revoke(ctl, call); break;
-    case MR_CTL_METER: op_meter(ctl, call); break;
-    case MR_CTL_LOAD: op_load(ctl, call); break;
+    case MR_CTL_SUBMIT:
+        op_submit(ctl, call);
+        break;
+    case MR_CTL_CANCEL:
+        op_cancel(ctl, call);
+        break;
+    case MR_CTL_SCALE:
+        op_scale(ctl, call);
+        break;
+    case MR_CTL_NODE:
+        op_node(ctl, call);
+        break;
+    case MR_CTL_NODE_SET:
+        op_node_set(ctl, call);
+        break;
+    case MR_CTL_TENANT_SET:
+        op_tenant_set(ctl, call);
+        break;
+    case MR_CTL_KEY_NEW:
+        op_key_new(ctl, call);
+        break;
+    case MR_CTL_KEY_REVOKE:
+        op_key_revoke(ctl, call);
+        break;
+    case MR_CTL_METER:
+        op_meter(ctl, call);
+        break;
+    case MR_CTL_LOAD:
+        op_load(ctl, call);
+        break;
     case MR_CTL_SNAPSHOT:
         ctl_snapshot_call(ctl, call);
         break;
-    default: ctl_look(ctl, call);
+    default:
+        ctl_look(ctl, call);
     }
 }
 

@@ -3,9 +3,9 @@
  *
  * Owns:       records that wait or are under way, ledger lines until they are durable.
  * Invariants: (1) at most one append is in flight; (2) records are stepped in the order they were
- *             pushed, after they are durable; (3) a call is answered after the last of its records was
- *             stepped; (4) a ledger line stays here until it is durable.
- * Cost:       O(1) for each record, one append for a group.
+ *             pushed, after they are durable; (3) a call is answered after the last of its records
+ * was stepped; (4) a ledger line stays here until it is durable. Cost:       O(1) for each record,
+ * one append for a group.
  */
 #include "ctl/ctl_int.h"
 
@@ -43,7 +43,8 @@ struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record
 }
 
 /* One of a call's records will not be written: the call ends when none of its records is left. */
-static void answer_drop(struct mr_ctl *ctl, struct ctl_pending *pending, int error, const char *text)
+static void answer_drop(struct mr_ctl *ctl, struct ctl_pending *pending, int error,
+                        const char *text)
 {
     struct ctl_group_call *answer = pending->answer;
     if (answer == NULL) return;
@@ -100,7 +101,7 @@ void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t f
     ctl_commit(ctl);
 }
 
-/* --- building a group -------------------------------------------------------------------------------- */
+/* --- building a group ------------------------------------------------------------------------- */
 
 static void push_hash_first(struct mr_ctl *ctl)
 {
@@ -138,14 +139,14 @@ static bool group_build(struct mr_ctl *ctl)
     if (ctl->flight_records == NULL || ctl->flight_lines == NULL) return false;
     struct ctl_pending **link = &ctl->first;
     for (size_t i = 0; i < count; i++) {
-        ctl->flight_records[i] = (struct mr_store_record){.seq = ctl->seq + 1 + i,
-                                                          .bytes = mr_buf_str(&(*link)->bytes)};
+        ctl->flight_records[i] =
+            (struct mr_store_record){.seq = ctl->seq + 1 + i, .bytes = mr_buf_str(&(*link)->bytes)};
         link = &(*link)->next;
     }
     for (size_t i = 0; i < lines; i++) {
-        ctl->flight_lines[i] = (struct mr_store_ledger){
-            .entry = ctl->lines[i].entry,
-            .bytes = {(const char *)ctl->lines[i].bytes, ctl->lines[i].n}};
+        ctl->flight_lines[i] =
+            (struct mr_store_ledger){.entry = ctl->lines[i].entry,
+                                     .bytes = {(const char *)ctl->lines[i].bytes, ctl->lines[i].n}};
     }
     ctl->flight = count > 0 ? ctl->first : NULL;
     ctl->first = count > 0 ? *link : ctl->first;
@@ -166,7 +167,7 @@ static void group_free(struct mr_ctl *ctl)
     ctl->flight_count = ctl->flight_line_count = 0;
 }
 
-/* --- after the append ----------------------------------------------------------------------------------- */
+/* --- after the append ------------------------------------------------------------------------- */
 
 static void lines_drop(struct mr_ctl *ctl, size_t count)
 {
@@ -294,11 +295,12 @@ static void append_failed(struct mr_ctl *ctl, int error)
         commit_later(ctl, CTL_RETRY_US);
     } else {
         group_free(ctl);
-        ctl_die(ctl, error,
-                error == MR_EFENCED
-                    ? MR_STR("another daemon leads this home now; this one ends")
-                    : MR_STR("the journal cannot be written; what was acknowledged is safe, look at "
-                             "the disk and start again"));
+        ctl_die(
+            ctl, error,
+            error == MR_EFENCED
+                ? MR_STR("another daemon leads this home now; this one ends")
+                : MR_STR("the journal cannot be written; what was acknowledged is safe, look at "
+                         "the disk and start again"));
     }
     stop_further(ctl);
 }
@@ -365,14 +367,15 @@ static void commit_now(struct mr_ctl *ctl)
 
 static void commit_posted(struct mr_post *post)
 {
-    struct mr_ctl *ctl = (struct mr_ctl *)(void *)((char *)post - offsetof(struct mr_ctl, commit_post));
+    struct mr_ctl *ctl =
+        (struct mr_ctl *)(void *)((char *)post - offsetof(struct mr_ctl, commit_post));
     ctl->commit_posted = false;
     commit_now(ctl);
     stop_further(ctl);
 }
 
-/* Behind the calls that have come already, so that they share one append: the first of many that come
- * together would else go alone and let the others wait for two. */
+/* Behind the calls that have come already, so that they share one append: the first of many that
+ * come together would else go alone and let the others wait for two. */
 void ctl_commit(struct mr_ctl *ctl)
 {
     if (!ctl->live || ctl->appending || ctl->dead || ctl->commit_posted) return;
@@ -382,7 +385,7 @@ void ctl_commit(struct mr_ctl *ctl)
     ctl->env->ops->post(ctl->env, ctl->env->lane, &ctl->commit_post);
 }
 
-/* --- snapshots ----------------------------------------------------------------------------------------------- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 /* Those who asked for the snapshot that is through, or for one that cannot be. */
 static void snapshot_answer(struct mr_ctl *ctl, int error, const char *text)
@@ -411,8 +414,9 @@ static void snapshot_done(void *arg, int error)
     snapshot_answer(ctl, error, error == MR_ENO_SPACE ? full_text : mr_error_text(error));
     /* Without space or memory the journal goes on from the older one. */
     if (error != 0 && error != MR_ENO_SPACE && error != MR_ENO_MEMORY) {
-        ctl_die(ctl, error, MR_STR("a snapshot cannot be written; what was acknowledged is safe, look "
-                                   "at the disk and start again"));
+        ctl_die(ctl, error,
+                MR_STR("a snapshot cannot be written; what was acknowledged is safe, look "
+                       "at the disk and start again"));
     }
     if (ctl->snapshot_wanted != NULL && !ctl->dead) {
         ctl->snapshot_calls = ctl->snapshot_wanted;
@@ -447,7 +451,7 @@ void ctl_snapshot_call(struct mr_ctl *ctl, struct mr_ctl_call *call)
     ctl_snapshot_begin(ctl);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static void tick(void *arg)
 {
@@ -472,7 +476,7 @@ void ctl_tick_plan(struct mr_ctl *ctl)
     }
 }
 
-/* --- the end --------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void stop_further(struct mr_ctl *ctl)
 {

@@ -27,7 +27,8 @@ int ctl_field_wrong(const struct ctl_fields *f, const char *name, const char *fo
 static size_t common_letters(const char *a, const char *b)
 {
     size_t common = 0;
-    for (const char *p = a; *p != 0; p++) common += strchr(b, *p) != NULL;
+    for (const char *p = a; *p != 0; p++)
+        common += strchr(b, *p) != NULL;
     return common;
 }
 
@@ -35,7 +36,8 @@ int ctl_fields_known(const struct ctl_fields *f, const char *const *names, size_
 {
     yyjson_val *key, *value;
     size_t index, max;
-    yyjson_obj_foreach(f->map, index, max, key, value) {
+    yyjson_obj_foreach(f->map, index, max, key, value)
+    {
         const char *name = yyjson_get_str(key), *near = names[0];
         if (name[0] == 0) return ctl_field_wrong(f, "(an empty name)", "no such field");
         if (strlen(name) != yyjson_get_len(key)) {
@@ -65,15 +67,20 @@ int ctl_fields_known(const struct ctl_fields *f, const char *const *names, size_
 const char *ctl_type_name(yyjson_val *value)
 {
     if (value == NULL) return "nothing";
-    return yyjson_is_obj(value) ? "a map" : yyjson_is_arr(value) ? "a list" : yyjson_is_str(value) ? "text"
-           : yyjson_is_bool(value) ? "true or false" : yyjson_is_null(value) ? "null" : "a number";
+    return yyjson_is_obj(value)    ? "a map"
+           : yyjson_is_arr(value)  ? "a list"
+           : yyjson_is_str(value)  ? "text"
+           : yyjson_is_bool(value) ? "true or false"
+           : yyjson_is_null(value) ? "null"
+                                   : "a number";
 }
 
 int ctl_field_text(const struct ctl_fields *f, const char *name, size_t max, struct mr_str *ret)
 {
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
-    if (!yyjson_is_str(value)) return ctl_field_wrong(f, name, "wants text, not %s", ctl_type_name(value));
+    if (!yyjson_is_str(value))
+        return ctl_field_wrong(f, name, "wants text, not %s", ctl_type_name(value));
     struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
     if (text.n == 0) return ctl_field_wrong(f, name, "must not be empty");
     if (text.n > max) return ctl_field_wrong(f, name, "is longer than %zu bytes", max);
@@ -91,9 +98,11 @@ int ctl_field_texts(const struct ctl_fields *f, const char *name, size_t min, si
         return ctl_field_wrong(f, name, "wants a list of texts, not %s", ctl_type_name(value));
     }
     if (yyjson_arr_size(value) < min || yyjson_arr_size(value) > max) {
-        return ctl_field_wrong(f, name, "wants %zu to %zu texts, not %zu", min, max, yyjson_arr_size(value));
+        return ctl_field_wrong(f, name, "wants %zu to %zu texts, not %zu", min, max,
+                               yyjson_arr_size(value));
     }
-    yyjson_arr_foreach(value, index, count, item) {
+    yyjson_arr_foreach(value, index, count, item)
+    {
         if (!yyjson_is_str(item)) {
             return ctl_field_wrong(f, name, "wants a list of texts; entry %zu is %s", index + 1,
                                    ctl_type_name(item));
@@ -202,8 +211,10 @@ int ctl_field_milli(const struct ctl_fields *f, const char *name, uint64_t max, 
     uint64_t milli = 0;
     yyjson_val *value = yyjson_obj_get(f->map, name);
     if (value == NULL) return 0;
-    if (!value_text(value, scratch, &text) || ctl_text_milli(text, max, &milli) != 0 || milli == 0) {
-        return ctl_field_wrong(f, name, "wants a number like 2 or 0.5, not %s", value_shown(value, shown));
+    if (!value_text(value, scratch, &text) || ctl_text_milli(text, max, &milli) != 0 ||
+        milli == 0) {
+        return ctl_field_wrong(f, name, "wants a number like 2 or 0.5, not %s",
+                               value_shown(value, shown));
     }
     *ret = milli;
     return 0;
@@ -213,7 +224,8 @@ int ctl_field_milli(const struct ctl_fields *f, const char *name, uint64_t max, 
 static int number_and_unit(struct mr_str text, uint64_t *ret_milli, struct mr_str *ret_unit)
 {
     size_t n = 0;
-    while (n < text.n && ((text.p[n] >= '0' && text.p[n] <= '9') || text.p[n] == '.')) n++;
+    while (n < text.n && ((text.p[n] >= '0' && text.p[n] <= '9') || text.p[n] == '.'))
+        n++;
     *ret_unit = mr_str_trim((struct mr_str){text.p + n, text.n - n});
     return ctl_text_milli((struct mr_str){text.p, n}, UINT64_MAX / 4, ret_milli);
 }
@@ -235,9 +247,9 @@ static int find_unit(struct mr_str name, const struct unit *units, size_t count,
 
 int ctl_field_mib(const struct ctl_fields *f, const char *name, uint64_t max, uint64_t *ret)
 {
-    static const struct unit units[] = {{"", 1024},   {"G", 1024},       {"GB", 1024}, {"GiB", 1024},
-                                        {"M", 1},     {"MB", 1},         {"MiB", 1},   {"T", 1048576},
-                                        {"TB", 1048576}, {"TiB", 1048576}};
+    static const struct unit units[] = {
+        {"", 1024}, {"G", 1024}, {"GB", 1024},   {"GiB", 1024},   {"M", 1},
+        {"MB", 1},  {"MiB", 1},  {"T", 1048576}, {"TB", 1048576}, {"TiB", 1048576}};
     char scratch[40], shown[48];
     struct mr_str text = {0}, unit;
     uint64_t milli, size;
@@ -252,13 +264,14 @@ int ctl_field_mib(const struct ctl_fields *f, const char *name, uint64_t max, ui
             return 0;
         }
     }
-    return ctl_field_wrong(f, name, "wants a size like 2GiB or 512MiB, not %s", value_shown(value, shown));
+    return ctl_field_wrong(f, name, "wants a size like 2GiB or 512MiB, not %s",
+                           value_shown(value, shown));
 }
 
 int ctl_text_duration(struct mr_str text, uint64_t *ret_us)
 {
-    static const struct unit units[] = {{"", 1000},        {"s", 1000},     {"ms", 1},
-                                        {"m", 60000},      {"min", 60000},  {"h", 3600000},
+    static const struct unit units[] = {{"", 1000},     {"s", 1000},    {"ms", 1},
+                                        {"m", 60000},   {"min", 60000}, {"h", 3600000},
                                         {"d", 86400000}};
     struct mr_str unit;
     uint64_t milli, size;
@@ -306,7 +319,8 @@ int ctl_field_range(const struct ctl_fields *f, const char *name, uint32_t min, 
         if (error != 0) return error;
         high = low;
     }
-    if (high < low || high == 0) return ctl_field_wrong(f, name, "max must be 1 or more and not below min");
+    if (high < low || high == 0)
+        return ctl_field_wrong(f, name, "max must be 1 or more and not below min");
     ret[0] = (uint32_t)low;
     ret[1] = (uint32_t)high;
     return 0;

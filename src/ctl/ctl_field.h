@@ -14,7 +14,8 @@ struct ctl_fields { /* one map of the document */
     struct mr_str *param; /* the field that is wrong; into `problem`'s arena-free static text */
 };
 
-/* All of these return 0, or MR_EINVALID after they told what is wrong. An absent field leaves *ret. */
+/* All of these return 0, or MR_EINVALID after they told what is wrong. An absent field leaves *ret.
+ */
 int ctl_field_wrong(const struct ctl_fields *f, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Every key of the map must be in the list; else the nearest is offered. */

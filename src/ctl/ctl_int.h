@@ -9,21 +9,21 @@
 
 #include "ctl/ctl.h"
 
-#define CTL_TENANT_NAME_MAX   64u
-#define CTL_KEYS_MAX          65536u
-#define CTL_PENDING_MAX       65536u   /* records that wait for the disk: 429 */
-#define CTL_SNAPSHOT_RECORDS  20000u   /* default of snapshot_every_records */
-#define CTL_HASH_RECORDS      4096u    /* a state hash is journalled this often */
-#define CTL_RETRY_US          500000u  /* after a full disk */
-#define CTL_LOAD_US           250000u  /* load of one service is journalled at most this often */
-#define CTL_QUEUE_LIMIT       100u     /* workloads in an answer, by default */
-#define CTL_QUEUE_LIMIT_MAX   1000u
-#define CTL_QUEUE_SCAN_MAX    200000u
+#define CTL_TENANT_NAME_MAX  64u
+#define CTL_KEYS_MAX         65536u
+#define CTL_PENDING_MAX      65536u  /* records that wait for the disk: 429 */
+#define CTL_SNAPSHOT_RECORDS 20000u  /* default of snapshot_every_records */
+#define CTL_HASH_RECORDS     4096u   /* a state hash is journalled this often */
+#define CTL_RETRY_US         500000u /* after a full disk */
+#define CTL_LOAD_US          250000u /* load of one service is journalled at most this often */
+#define CTL_QUEUE_LIMIT      100u    /* workloads in an answer, by default */
+#define CTL_QUEUE_LIMIT_MAX  1000u
+#define CTL_QUEUE_SCAN_MAX   200000u
 
-/* --- the book: names and documents that the core has no room for ------------------------------- */
+/* --- the book: names and documents that the core has no room for ------------------------------ */
 
 struct ctl_spec {
-    uint64_t workload; /* 0: empty slot */
+    uint64_t workload;     /* 0: empty slot */
     char *name, *document; /* zero-terminated; document is JSON */
     char *served_name;     /* NULL unless it serves a model */
     bool shared;           /* every tenant may call the model */
@@ -48,7 +48,7 @@ struct ctl_book {
 };
 void ctl_book_done(struct ctl_book *book);
 uint32_t ctl_tenant_find(const struct ctl_book *book, struct mr_str name); /* 0: unknown */
-const char *ctl_tenant_name(const struct ctl_book *book, uint32_t id);    /* "?" when unknown */
+const char *ctl_tenant_name(const struct ctl_book *book, uint32_t id);     /* "?" when unknown */
 /* Finds or makes; 0 when full. */
 uint32_t ctl_tenant_make(struct ctl_book *book, struct mr_str name);
 uint8_t ctl_accel_find(const struct ctl_book *book, struct mr_str name);
@@ -63,7 +63,7 @@ void ctl_specs_sweep(struct ctl_book *book, const struct mr_core *core);
 void ctl_book_save(const struct ctl_book *book, struct mr_buf *buf);
 int ctl_book_load(struct ctl_book *book, struct mr_reader *reader);
 
-/* --- records ---------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 enum ctl_record_kind {
     CTL_RECORD_NONE,
@@ -86,7 +86,7 @@ struct ctl_record {
 void ctl_record_put(struct mr_buf *buf, const struct ctl_record *record);
 int ctl_record_get(struct mr_str bytes, struct ctl_record *ret); /* strings point into bytes */
 
-/* --- workload documents (ctl_spec.c, ctl_field.c) ------------------------------------------------------- */
+/* --- workload documents (ctl_spec.c, ctl_field.c) --------------------------------------------- */
 
 struct ctl_submit { /* what a document says */
     struct mr_event_submit event;
@@ -95,19 +95,20 @@ struct ctl_submit { /* what a document says */
     char served_name[MR_CHAT_MODEL_BYTES_MAX + 1]; /* empty: serves no model */
 };
 struct yyjson_val;
-/* Fills `ret` from a parsed document. On failure one line in `problem` that names the field, and the
- * field in *ret_param (static or into the document). */
+/* Fills `ret` from a parsed document. On failure one line in `problem` that names the field, and
+ * the field in *ret_param (static or into the document). */
 int ctl_spec_read(const struct ctl_book *book, struct yyjson_val *document, uint64_t now_us,
                   struct ctl_submit *ret, struct mr_buf *problem, struct mr_str *ret_param);
 /* The engine's start of a lease, from the document; strings live in the arena. */
 int ctl_spec_start(const struct ctl_spec *spec, const struct mr_effect_start *start,
-                   const struct ctl_book *book, struct mr_arena *arena, struct mr_engine_start *ret);
+                   const struct ctl_book *book, struct mr_arena *arena,
+                   struct mr_engine_start *ret);
 
-/* --- the machine --------------------------------------------------------------------------------------------- */
+/* --- the machine ------------------------------------------------------------------------------ */
 
 struct ctl_group_call { /* a call and how many of its records are not through yet */
     struct mr_ctl_call *call;
-    uint32_t left, number; /* number: results so far */
+    uint32_t left, number;   /* number: results so far */
     bool batch, taken, full; /* taken: one is through; full: one found no space */
 };
 struct ctl_pending {
@@ -153,10 +154,10 @@ struct mr_ctl {
     size_t flight_count, flight_line_count;
     struct ctl_line *lines; /* not durable; the first flight_line_count are under way */
     size_t line_count, line_capacity;
-    struct ctl_pending *applying; /* whose record is being stepped */
+    struct ctl_pending *applying;    /* whose record is being stepped */
     const struct ctl_record *record; /* the same, decoded */
-    struct mr_workload_id accepted; /* by the step under way */
-    size_t specs_kept; /* after the last sweep */
+    struct mr_workload_id accepted;  /* by the step under way */
+    size_t specs_kept;               /* after the last sweep */
     struct mr_buf snapshot;
     struct mr_ctl_call *snapshot_calls, *snapshot_wanted; /* of the one under way, of the next */
     uint64_t snapshot_seq, snapshots;
@@ -179,7 +180,7 @@ struct mr_ctl {
 struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record,
                              struct ctl_group_call *answer);
 void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t forget);
-void ctl_commit(struct mr_ctl *ctl);       /* begins an append when there is something to write */
+void ctl_commit(struct mr_ctl *ctl); /* begins an append when there is something to write */
 void ctl_snapshot_begin(struct mr_ctl *ctl);
 void ctl_snapshot_call(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answered when durable */
 /* The journal cannot go on: answers everybody who waits, once, and tells the world. */
@@ -203,7 +204,8 @@ void ctl_load_flush(struct mr_ctl *ctl);
 void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error);
 
 /* ctl_look.c */
-void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers a call that changes nothing */
+void ctl_look(struct mr_ctl *ctl,
+              struct mr_ctl_call *call); /* answers a call that changes nothing */
 bool ctl_may_see(const struct mr_ctl_call *call, struct mr_tenant_id tenant);
 void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_workload_info *info);
 void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason); /* a JSON string */
@@ -215,7 +217,8 @@ int ctl_prices_push(struct mr_ctl *ctl); /* the default price list, on a new hom
 
 /* ctl_routes.c */
 void ctl_routes_publish(struct mr_ctl *ctl);
-void ctl_feed(struct mr_ctl *ctl, struct mr_tenant_id tenant, struct mr_str event, struct mr_str json);
+void ctl_feed(struct mr_ctl *ctl, struct mr_tenant_id tenant, struct mr_str event,
+              struct mr_str json);
 
 /* ctl_start.c */
 void ctl_state_save(const struct mr_ctl *ctl, struct mr_buf *buf);

@@ -24,7 +24,7 @@ void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason)
     mr_buf_done(&text);
 }
 
-/* --- one workload ---------------------------------------------------------------------------------- */
+/* --- one workload ----------------------------------------------------------------------------- */
 
 static void put_time(struct mr_buf *out, const char *name, uint64_t time_us)
 {
@@ -43,9 +43,10 @@ static const char *signal_name(int32_t number)
     static const struct {
         int32_t number;
         const char *name;
-    } names[] = {{1, "hangup"},  {2, "interrupt"}, {4, "illegal instruction"}, {6, "aborted"},
-                 {7, "bus error"}, {8, "arithmetic error"}, {9, "killed"}, {11, "segmentation fault"},
-                 {15, "terminated"}, {24, "CPU time limit"}, {25, "file size limit"}};
+    } names[] = {{1, "hangup"},          {2, "interrupt"},           {4, "illegal instruction"},
+                 {6, "aborted"},         {7, "bus error"},           {8, "arithmetic error"},
+                 {9, "killed"},          {11, "segmentation fault"}, {15, "terminated"},
+                 {24, "CPU time limit"}, {25, "file size limit"}};
     for (size_t i = 0; i < MR_COUNT_OF(names); i++) {
         if (names[i].number == number) return names[i].name;
     }
@@ -54,16 +55,27 @@ static const char *signal_name(int32_t number)
 
 static void put_exit(struct mr_buf *out, enum mr_exit_kind kind, int32_t code)
 {
-    static const char *const names[] = {"code", "signal", "out_of_memory", "time_limit",
-                                        "start_failed", "lost"};
+    static const char *const names[] = {"code",       "signal",       "out_of_memory",
+                                        "time_limit", "start_failed", "lost"};
     mr_buf_printf(out, ",\"exit\":{\"kind\":\"%s\",\"code\":%d,\"text\":\"", names[kind], code);
     switch (kind) {
-    case MR_EXIT_CODE: mr_buf_printf(out, "exited with code %d", code); break;
-    case MR_EXIT_SIGNAL: mr_buf_printf(out, "ended by signal %d (%s)", code, signal_name(code)); break;
-    case MR_EXIT_OUT_OF_MEMORY: mr_buf_printf(out, "used more than its memory limit"); break;
-    case MR_EXIT_TIME_LIMIT: mr_buf_printf(out, "ran longer than its time limit"); break;
-    case MR_EXIT_START_FAILED: mr_buf_printf(out, "could not be started (error %d)", code); break;
-    default: mr_buf_printf(out, "its node or supervisor is gone");
+    case MR_EXIT_CODE:
+        mr_buf_printf(out, "exited with code %d", code);
+        break;
+    case MR_EXIT_SIGNAL:
+        mr_buf_printf(out, "ended by signal %d (%s)", code, signal_name(code));
+        break;
+    case MR_EXIT_OUT_OF_MEMORY:
+        mr_buf_printf(out, "used more than its memory limit");
+        break;
+    case MR_EXIT_TIME_LIMIT:
+        mr_buf_printf(out, "ran longer than its time limit");
+        break;
+    case MR_EXIT_START_FAILED:
+        mr_buf_printf(out, "could not be started (error %d)", code);
+        break;
+    default:
+        mr_buf_printf(out, "its node or supervisor is gone");
     }
     mr_buf_put_str(out, MR_STR("\"}"));
 }
@@ -119,7 +131,7 @@ static bool find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workloa
     return false;
 }
 
-/* --- the queue ------------------------------------------------------------------------------------------ */
+/* --- the queue -------------------------------------------------------------------------------- */
 
 struct filter {
     struct mr_str state, tenant;
@@ -162,7 +174,8 @@ static void look_queue(struct mr_ctl *ctl, struct mr_ctl_call *call)
         const char *tenant = ctl_tenant_name(&ctl->book, info.tenant.v);
         if (++seen > CTL_QUEUE_SCAN_MAX) more = true;
         if (!ctl_may_see(call, info.tenant)) continue;
-        if (filter.state.n > 0 && !mr_str_equal(filter.state, mr_str_from(mr_state_name(info.state)))) {
+        if (filter.state.n > 0 &&
+            !mr_str_equal(filter.state, mr_str_from(mr_state_name(info.state)))) {
             continue;
         }
         if (filter.tenant.n > 0 && !mr_str_equal(filter.tenant, mr_str_from(tenant))) continue;
@@ -183,17 +196,19 @@ static void look_why(struct mr_ctl *ctl, struct mr_ctl_call *call)
     struct mr_reason reason;
     if (!find(ctl, call, &info)) return;
     reason = info.reason;
-    if (info.state == MR_STATE_PENDING) (void)mr_core_why(ctl->core, info.id, &reason); /* else as kept */
-    mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)info.id.v,
+    if (info.state == MR_STATE_PENDING)
+        (void)mr_core_why(ctl->core, info.id, &reason); /* else as kept */
+    mr_buf_printf(&call->out,
+                  "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)info.id.v,
                   mr_state_name(info.state));
     ctl_put_reason(&call->out, &reason);
-    mr_buf_printf(&call->out, ",\"code\":\"%s\",\"resource\":\"%s\",\"a\":%llu,\"b\":%llu,\"c\":%llu}",
-                  mr_reason_name(reason.code), resources[reason.resource % 3],
-                  (unsigned long long)reason.a, (unsigned long long)reason.b,
-                  (unsigned long long)reason.c);
+    mr_buf_printf(
+        &call->out, ",\"code\":\"%s\",\"resource\":\"%s\",\"a\":%llu,\"b\":%llu,\"c\":%llu}",
+        mr_reason_name(reason.code), resources[reason.resource % 3], (unsigned long long)reason.a,
+        (unsigned long long)reason.b, (unsigned long long)reason.c);
 }
 
-/* --- the fleet -------------------------------------------------------------------------------------------- */
+/* --- the fleet -------------------------------------------------------------------------------- */
 
 static void look_fleet(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
@@ -254,21 +269,23 @@ static void look_status(struct mr_ctl *ctl, struct mr_ctl_call *call)
                   MR_VERSION, (unsigned long long)((now_us - ctl->started_us) / 1000000u),
                   (unsigned long long)ctl->epoch, (unsigned long long)ctl->seq,
                   (unsigned long long)mr_core_hash(ctl->core));
-    mr_buf_printf(out,
-                  "\"totals\":{\"nodes_up\":%u,\"nodes_down\":%u,\"nodes_draining\":%u,\"pending\":%u,"
-                  "\"running\":%u,\"leases\":%u,\"cpu_milli\":%llu,\"cpu_free_milli\":%llu,"
-                  "\"mem_mib\":%llu,\"mem_free_mib\":%llu,\"accel_milli\":%llu,\"accel_free_milli\":%llu}",
-                  t.nodes_up, t.nodes_down, t.nodes_draining, t.pending, t.running, t.leases,
-                  (unsigned long long)t.cpu_milli, (unsigned long long)t.cpu_free_milli,
-                  (unsigned long long)t.mem_mib, (unsigned long long)t.mem_free_mib,
-                  (unsigned long long)t.accel_milli, (unsigned long long)t.accel_free_milli);
+    mr_buf_printf(
+        out,
+        "\"totals\":{\"nodes_up\":%u,\"nodes_down\":%u,\"nodes_draining\":%u,\"pending\":%u,"
+        "\"running\":%u,\"leases\":%u,\"cpu_milli\":%llu,\"cpu_free_milli\":%llu,"
+        "\"mem_mib\":%llu,\"mem_free_mib\":%llu,\"accel_milli\":%llu,\"accel_free_milli\":%llu}",
+        t.nodes_up, t.nodes_down, t.nodes_draining, t.pending, t.running, t.leases,
+        (unsigned long long)t.cpu_milli, (unsigned long long)t.cpu_free_milli,
+        (unsigned long long)t.mem_mib, (unsigned long long)t.mem_free_mib,
+        (unsigned long long)t.accel_milli, (unsigned long long)t.accel_free_milli);
     put_models(ctl, call, out);
-    mr_buf_printf(out, ",\"journal\":{\"records\":%llu,\"bytes\":%llu,\"commits\":%llu,\"full\":%s}}",
+    mr_buf_printf(out,
+                  ",\"journal\":{\"records\":%llu,\"bytes\":%llu,\"commits\":%llu,\"full\":%s}}",
                   (unsigned long long)store.records, (unsigned long long)store.bytes,
                   (unsigned long long)store.commits, ctl->full ? "true" : "false");
 }
 
-/* --- files ---------------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* Inside the workload's folder and nowhere else: no absolute name, no "..". */
 static bool name_is_safe(struct mr_str name)
@@ -283,16 +300,16 @@ static bool name_is_safe(struct mr_str name)
     return true;
 }
 
-/* Where the oldest byte of a log is that was not rotated away: the engine tells it under a name of its
- * own. 0 when it is no log. */
+/* Where the oldest byte of a log is that was not rotated away: the engine tells it under a name of
+ * its own. 0 when it is no log. */
 static uint64_t log_oldest(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_id id)
 {
     bool out = mr_str_equal(call->name, MR_STR("stdout"));
     uint64_t oldest = 0;
     if (!out && !mr_str_equal(call->name, MR_STR("stderr"))) return 0;
     int error = ctl->engine->ops->file_read(ctl->engine, id, call->run, call->rank,
-                                            out ? MR_STR("stdout.base") : MR_STR("stderr.base"), 0, 32,
-                                            &call->out);
+                                            out ? MR_STR("stdout.base") : MR_STR("stderr.base"), 0,
+                                            32, &call->out);
     if (error != 0 || mr_str_to_u64(mr_buf_str(&call->out), &oldest) != 0) oldest = 0;
     mr_buf_reset(&call->out);
     return oldest;
@@ -308,8 +325,8 @@ static void look_file(struct mr_ctl *ctl, struct mr_ctl_call *call)
         call->error = MR_EINVALID;
         return;
     }
-    call->error = ctl->engine->ops->file_read(ctl->engine, info.id, call->run, call->rank, call->name,
-                                              call->offset, most, &call->out);
+    call->error = ctl->engine->ops->file_read(ctl->engine, info.id, call->run, call->rank,
+                                              call->name, call->offset, most, &call->out);
     if (call->error == MR_ESTATE) {
         /* The beginning was rotated away: on from what is left, and the call says where that is. */
         call->offset = MR_MAX(call->offset, log_oldest(ctl, call, info.id));
@@ -326,14 +343,29 @@ void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     call->error = 0;
     switch (call->op) {
-    case MR_CTL_QUEUE: look_queue(ctl, call); break;
-    case MR_CTL_WHY: look_why(ctl, call); break;
-    case MR_CTL_FLEET: look_fleet(ctl, call); break;
-    case MR_CTL_USAGE: ctl_put_usage(ctl, call, &call->out); break;
-    case MR_CTL_STATUS: look_status(ctl, call); break;
-    case MR_CTL_FILE: look_file(ctl, call); break;
-    case MR_CTL_METRICS: ctl_put_metrics(ctl, &call->out); break;
-    default: call->error = MR_EUNSUPPORTED;
+    case MR_CTL_QUEUE:
+        look_queue(ctl, call);
+        break;
+    case MR_CTL_WHY:
+        look_why(ctl, call);
+        break;
+    case MR_CTL_FLEET:
+        look_fleet(ctl, call);
+        break;
+    case MR_CTL_USAGE:
+        ctl_put_usage(ctl, call, &call->out);
+        break;
+    case MR_CTL_STATUS:
+        look_status(ctl, call);
+        break;
+    case MR_CTL_FILE:
+        look_file(ctl, call);
+        break;
+    case MR_CTL_METRICS:
+        ctl_put_metrics(ctl, &call->out);
+        break;
+    default:
+        call->error = MR_EUNSUPPORTED;
     }
     ctl_answer(ctl, call, call->error);
 }

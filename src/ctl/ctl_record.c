@@ -23,7 +23,9 @@ void ctl_record_put(struct mr_buf *buf, const struct ctl_record *record)
     mr_buf_put_u8(buf, RECORD_VERSION);
     mr_buf_put_u8(buf, (uint8_t)record->kind);
     switch (record->kind) {
-    case CTL_RECORD_EVENT: put_event(buf, &record->event); break;
+    case CTL_RECORD_EVENT:
+        put_event(buf, &record->event);
+        break;
     case CTL_RECORD_SUBMIT:
         put_event(buf, &record->event);
         mr_buf_put_u8(buf, record->shared);
@@ -42,8 +44,11 @@ void ctl_record_put(struct mr_buf *buf, const struct ctl_record *record)
         put_event(buf, &record->event);
         mr_buf_put_bytes32(buf, record->name);
         break;
-    case CTL_RECORD_HASH: mr_buf_put_u64(buf, record->hash); break;
-    default: buf->failed = true;
+    case CTL_RECORD_HASH:
+        mr_buf_put_u64(buf, record->hash);
+        break;
+    default:
+        buf->failed = true;
     }
 }
 
@@ -64,7 +69,9 @@ static int get_fields(struct mr_reader *reader, struct ctl_record *r)
 {
     int error = 0;
     switch (r->kind) {
-    case CTL_RECORD_EVENT: error = get_event(reader, &r->event); break;
+    case CTL_RECORD_EVENT:
+        error = get_event(reader, &r->event);
+        break;
     case CTL_RECORD_SUBMIT:
         error = get_event(reader, &r->event);
         r->shared = get_bool(reader);
@@ -74,7 +81,8 @@ static int get_fields(struct mr_reader *reader, struct ctl_record *r)
         if (error == 0 && r->event.kind != MR_EVENT_SUBMIT) error = MR_ESYNTAX;
         break;
     case CTL_RECORD_KEY:
-        for (size_t i = 0; i < 32; i++) r->key.sha256[i] = mr_read_u8(reader);
+        for (size_t i = 0; i < 32; i++)
+            r->key.sha256[i] = mr_read_u8(reader);
         r->key.tenant = mr_read_u32(reader);
         r->key.role = mr_read_u8(reader);
         r->revoked = get_bool(reader);
@@ -84,13 +92,16 @@ static int get_fields(struct mr_reader *reader, struct ctl_record *r)
     case CTL_RECORD_NODE:
         error = get_event(reader, &r->event);
         r->name = mr_read_bytes32(reader);
-        if (error == 0 &&
-            r->event.kind != (r->kind == CTL_RECORD_NODE ? MR_EVENT_NODE_SET : MR_EVENT_TENANT_SET)) {
+        if (error == 0 && r->event.kind != (r->kind == CTL_RECORD_NODE ? MR_EVENT_NODE_SET
+                                                                       : MR_EVENT_TENANT_SET)) {
             error = MR_ESYNTAX;
         }
         break;
-    case CTL_RECORD_HASH: r->hash = mr_read_u64(reader); break;
-    default: error = MR_EUNSUPPORTED;
+    case CTL_RECORD_HASH:
+        r->hash = mr_read_u64(reader);
+        break;
+    default:
+        error = MR_EUNSUPPORTED;
     }
     return error;
 }

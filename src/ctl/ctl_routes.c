@@ -55,7 +55,7 @@ void mr_feed_item_unref(const struct mr_feed_item *item)
     mr_free(own);
 }
 
-/* --- delivery --------------------------------------------------------------------------------------- */
+/* --- delivery --------------------------------------------------------------------------------- */
 
 static void deliver(struct mr_post *post)
 {
@@ -68,7 +68,8 @@ static void deliver(struct mr_post *post)
     if (item != NULL) listener.feed(listener.arg, item);
 }
 
-static void publish(struct mr_ctl *ctl, const struct mr_routes *routes, const struct mr_feed_item *item)
+static void publish(struct mr_ctl *ctl, const struct mr_routes *routes,
+                    const struct mr_feed_item *item)
 {
     for (size_t i = 0; i < ctl->config.listener_count; i++) {
         const struct mr_ctl_listener *listener = &ctl->config.listeners[i];
@@ -83,7 +84,8 @@ static void publish(struct mr_ctl *ctl, const struct mr_routes *routes, const st
     }
 }
 
-void ctl_feed(struct mr_ctl *ctl, struct mr_tenant_id tenant, struct mr_str event, struct mr_str json)
+void ctl_feed(struct mr_ctl *ctl, struct mr_tenant_id tenant, struct mr_str event,
+              struct mr_str json)
 {
     if (ctl->config.listener_count == 0) return;
     struct ctl_feed_item *own = mr_alloc_zero(sizeof *own + json.n);
@@ -97,7 +99,7 @@ void ctl_feed(struct mr_ctl *ctl, struct mr_tenant_id tenant, struct mr_str even
     mr_feed_item_unref(&own->item);
 }
 
-/* --- the picture ---------------------------------------------------------------------------------------- */
+/* --- the picture ------------------------------------------------------------------------------ */
 
 static void fill_replicas(struct mr_ctl *ctl, struct ctl_routes *own, struct mr_route_model *model)
 {
@@ -124,7 +126,8 @@ static int by_name(const void *a, const void *b)
 {
     const struct mr_route_model *left = a, *right = b;
     int order = mr_str_compare(left->name, right->name);
-    return order != 0 ? order : (left->service.v > right->service.v) - (left->service.v < right->service.v);
+    return order != 0 ? order
+                      : (left->service.v > right->service.v) - (left->service.v < right->service.v);
 }
 
 static void fill_models(struct mr_ctl *ctl, struct ctl_routes *own)
@@ -136,7 +139,8 @@ static void fill_models(struct mr_ctl *ctl, struct ctl_routes *own)
         struct mr_workload_info info;
         const struct ctl_spec *spec = ctl_spec_find(&ctl->book, ctl->book.services[i]);
         if (spec == NULL) continue;
-        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0) continue;
+        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0)
+            continue;
         if (mr_state_final(info.state)) continue;
         struct mr_route_model *model = &models[count];
         model->name = mr_str_copy(&own->arena, mr_str_from(spec->served_name));

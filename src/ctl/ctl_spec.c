@@ -23,36 +23,48 @@
 #define PORT_FIRST       20000u
 #define PORT_COUNT       12000u
 
-static const char *const top_fields[] = {
-    "name",     "kind",  "tenant",   "resources",  "num_tasks", "num_nodes",   "replicas",
-    "priority", "grace", "topology", "time_limit", "estimate",  "preemptible", "load_per_replica",
-    "begin",    "deadline", "checkpoint", "restarts", "envs",   "work_dir",    "stdin",
-    "run",      "command", "infer",  "train",      "sandbox"};
+static const char *const top_fields[] = {"name",        "kind",
+                                         "tenant",      "resources",
+                                         "num_tasks",   "num_nodes",
+                                         "replicas",    "priority",
+                                         "grace",       "topology",
+                                         "time_limit",  "estimate",
+                                         "preemptible", "load_per_replica",
+                                         "begin",       "deadline",
+                                         "checkpoint",  "restarts",
+                                         "envs",        "work_dir",
+                                         "stdin",       "run",
+                                         "command",     "infer",
+                                         "train",       "sandbox"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators"};
 static const char *const runs[] = {"run", "command", "infer", "train", "sandbox"};
 
-/* --- accelerators -------------------------------------------------------------------------------------- */
+/* --- accelerators ----------------------------------------------------------------------------- */
 
-static int wrong_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str name)
+static int wrong_accelerator(const struct ctl_fields *f, const struct ctl_book *book,
+                             struct mr_str name)
 {
     char known[300] = "";
     size_t n = 0;
     for (uint32_t i = 1; i <= book->accel_count && n < sizeof known - 80; i++) {
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i > 1 ? ", " : "", book->accels[i]);
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i > 1 ? ", " : "",
+                              book->accels[i]);
     }
-    return ctl_field_wrong(f, "accelerators", "no node has a %.*s; there %s%s", (int)MR_MIN(name.n, 60u),
-                           name.p, book->accel_count > 0 ? "is: " : "are none", known);
+    return ctl_field_wrong(f, "accelerators", "no node has a %.*s; there %s%s",
+                           (int)MR_MIN(name.n, 60u), name.p,
+                           book->accel_count > 0 ? "is: " : "are none", known);
 }
 
 /* "H100:8", "H100:0.5", "H100". */
-static int read_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str text,
-                            uint8_t *ret_type, uint64_t *ret_milli)
+static int read_accelerator(const struct ctl_fields *f, const struct ctl_book *book,
+                            struct mr_str text, uint8_t *ret_type, uint64_t *ret_milli)
 {
     struct mr_str rest = text, name;
     if (!mr_str_split(&rest, ':', &name)) name = text;
     *ret_milli = 1000;
-    bool fine = name.n > 0 && (rest.p == NULL ||
-                               ctl_text_milli(rest, MR_DEVICES_PER_NODE_MAX * 1000u, ret_milli) == 0);
+    bool fine =
+        name.n > 0 &&
+        (rest.p == NULL || ctl_text_milli(rest, MR_DEVICES_PER_NODE_MAX * 1000u, ret_milli) == 0);
     if (!fine || *ret_milli == 0 || (*ret_milli > 1000 && *ret_milli % 1000 != 0)) {
         return ctl_field_wrong(f, "accelerators",
                                "wants TYPE:COUNT, for example H100:8, or a share like H100:0.5");
@@ -61,13 +73,14 @@ static int read_accelerator(const struct ctl_fields *f, const struct ctl_book *b
     return *ret_type != 0 ? 0 : wrong_accelerator(f, book, name);
 }
 
-static int take_accelerator(const struct ctl_fields *f, const struct ctl_book *book, struct mr_str text,
-                            struct mr_shape *shape, uint32_t *count)
+static int take_accelerator(const struct ctl_fields *f, const struct ctl_book *book,
+                            struct mr_str text, struct mr_shape *shape, uint32_t *count)
 {
     uint8_t type;
     uint64_t milli;
     if (*count >= MR_SHAPE_ALTERNATIVES) {
-        return ctl_field_wrong(f, "accelerators", "takes at most %u alternatives", MR_SHAPE_ALTERNATIVES);
+        return ctl_field_wrong(f, "accelerators", "takes at most %u alternatives",
+                               MR_SHAPE_ALTERNATIVES);
     }
     int error = read_accelerator(f, book, text, &type, &milli);
     if (error != 0) return error;
@@ -89,21 +102,26 @@ static int read_accelerators(const struct ctl_fields *f, const struct ctl_book *
     int error = 0;
     if (value == NULL || yyjson_is_null(value)) return 0;
     if (yyjson_is_str(value)) {
-        return take_accelerator(f, book, (struct mr_str){yyjson_get_str(value), yyjson_get_len(value)},
-                                shape, &count);
+        return take_accelerator(
+            f, book, (struct mr_str){yyjson_get_str(value), yyjson_get_len(value)}, shape, &count);
     }
     if (yyjson_is_arr(value) && yyjson_arr_size(value) > 0) {
-        yyjson_arr_foreach(value, index, max, item) {
+        yyjson_arr_foreach(value, index, max, item)
+        {
             struct mr_str one = {yyjson_get_str(item), yyjson_get_len(item)};
-            if (!yyjson_is_str(item)) return ctl_field_wrong(f, "accelerators", "wants a list of texts");
+            if (!yyjson_is_str(item))
+                return ctl_field_wrong(f, "accelerators", "wants a list of texts");
             if (error == 0) error = take_accelerator(f, book, one, shape, &count);
         }
         return error;
     }
     if (yyjson_is_obj(value) && yyjson_obj_size(value) > 0) {
-        yyjson_obj_foreach(value, index, max, key, item) {
-            if (!yyjson_is_num(item)) return ctl_field_wrong(f, "accelerators", "wants {TYPE: COUNT}");
-            int n = snprintf(text, sizeof text, "%.64s:%.3f", yyjson_get_str(key), yyjson_get_num(item));
+        yyjson_obj_foreach(value, index, max, key, item)
+        {
+            if (!yyjson_is_num(item))
+                return ctl_field_wrong(f, "accelerators", "wants {TYPE: COUNT}");
+            int n = snprintf(text, sizeof text, "%.64s:%.3f", yyjson_get_str(key),
+                             yyjson_get_num(item));
             struct mr_str one = {text, (size_t)n};
             if (error == 0) error = take_accelerator(f, book, one, shape, &count);
         }
@@ -123,7 +141,8 @@ static int read_resources(const struct ctl_fields *top, const struct ctl_book *b
     }
     f.map = map;
     f.prefix = "resources.";
-    int error = map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
+    int error =
+        map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
     if (error == 0 && map != NULL) error = ctl_field_milli(&f, "cpus", CPU_MILLI_MAX, &cpu_milli);
     if (error == 0 && map != NULL) error = ctl_field_mib(&f, "memory", UINT32_MAX, &mem_mib);
     if (error == 0 && map != NULL) error = read_accelerators(&f, book, shape);
@@ -132,7 +151,7 @@ static int read_resources(const struct ctl_fields *top, const struct ctl_book *b
     return error;
 }
 
-/* --- choices -------------------------------------------------------------------------------------------- */
+/* --- choices ---------------------------------------------------------------------------------- */
 
 static int read_choice(const struct ctl_fields *f, const char *name, const char *const *words,
                        size_t count, uint32_t *ret)
@@ -171,7 +190,7 @@ static int read_priority(const struct ctl_fields *f, uint8_t *ret)
     return error;
 }
 
-/* --- when ---------------------------------------------------------------------------------------------------- */
+/* --- when ------------------------------------------------------------------------------------- */
 
 static bool digits(struct mr_str s, size_t at, size_t n, uint64_t *ret)
 {
@@ -183,7 +202,8 @@ static bool digits(struct mr_str s, size_t at, size_t n, uint64_t *ret)
 static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
 {
     uint64_t y, m, d, hour, minute, second;
-    if (s.n != 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[19] != 'Z') return false;
+    if (s.n != 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[19] != 'Z')
+        return false;
     if (!digits(s, 0, 4, &y) || !digits(s, 5, 2, &m) || !digits(s, 8, 2, &d) ||
         !digits(s, 11, 2, &hour) || !digits(s, 14, 2, &minute) || !digits(s, 17, 2, &second)) {
         return false;
@@ -191,7 +211,8 @@ static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
     static const uint8_t days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     if (y < 1970 || m < 1 || m > 12) return false;
     bool leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
-    if (d < 1 || d > days_of[m - 1] + (m == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 || second > 60) {
+    if (d < 1 || d > days_of[m - 1] + (m == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 ||
+        second > 60) {
         return false;
     }
     y -= m <= 2;
@@ -211,22 +232,26 @@ static int read_when(const struct ctl_fields *f, const char *name, uint64_t now_
     if (text.p != NULL && read_rfc3339(text, ret)) return 0;
     if (ctl_field_duration(f, name, &duration_us) != 0) {
         mr_buf_reset(f->problem);
-        return ctl_field_wrong(f, name, "wants a time like 2026-11-23T09:05:50Z, or one from now like 2h");
+        return ctl_field_wrong(f, name,
+                               "wants a time like 2026-11-23T09:05:50Z, or one from now like 2h");
     }
     *ret = now_us + duration_us;
     return 0;
 }
 
-/* --- what runs ------------------------------------------------------------------------------------------------- */
+/* --- what runs -------------------------------------------------------------------------------- */
 
 static int read_envs(const struct ctl_fields *f)
 {
     yyjson_val *map = yyjson_obj_get(f->map, "envs"), *key, *value;
     size_t index, max;
     if (map == NULL) return 0;
-    if (!yyjson_is_obj(map)) return ctl_field_wrong(f, "envs", "wants a map, not %s", ctl_type_name(map));
-    if (yyjson_obj_size(map) > ENVS_MAX) return ctl_field_wrong(f, "envs", "takes at most %u", ENVS_MAX);
-    yyjson_obj_foreach(map, index, max, key, value) {
+    if (!yyjson_is_obj(map))
+        return ctl_field_wrong(f, "envs", "wants a map, not %s", ctl_type_name(map));
+    if (yyjson_obj_size(map) > ENVS_MAX)
+        return ctl_field_wrong(f, "envs", "takes at most %u", ENVS_MAX);
+    yyjson_obj_foreach(map, index, max, key, value)
+    {
         const char *name = yyjson_get_str(key);
         if (name[0] == 0 || strchr(name, '=') != NULL || strlen(name) != yyjson_get_len(key) ||
             (!yyjson_is_str(value) && !yyjson_is_num(value) && !yyjson_is_bool(value))) {
@@ -235,7 +260,8 @@ static int read_envs(const struct ctl_fields *f)
         if (yyjson_is_str(value) && strlen(yyjson_get_str(value)) != yyjson_get_len(value)) {
             return ctl_field_wrong(f, "envs", "the value of %.60s holds a zero byte", name);
         }
-        if (yyjson_get_len(key) + (yyjson_is_str(value) ? yyjson_get_len(value) : 40) + 2 > ENV_BYTES_MAX) {
+        if (yyjson_get_len(key) + (yyjson_is_str(value) ? yyjson_get_len(value) : 40) + 2 >
+            ENV_BYTES_MAX) {
             return ctl_field_wrong(f, "envs", "%.60s is longer than %u bytes", name, ENV_BYTES_MAX);
         }
     }
@@ -253,22 +279,25 @@ static int read_run(const struct ctl_fields *f, struct ctl_submit *ret)
         count++;
     }
     if (count != 1) {
-        return ctl_field_wrong(f, count == 0 ? "run" : found,
-                               "exactly one of run, command, infer, train, sandbox says what to run; %u "
-                               "are given",
-                               count);
+        return ctl_field_wrong(
+            f, count == 0 ? "run" : found,
+            "exactly one of run, command, infer, train, sandbox says what to run; %u "
+            "are given",
+            count);
     }
-    if (strcmp(found, "run") != 0 && strcmp(found, "command") != 0) return ctl_worker_read(f, found, ret);
+    if (strcmp(found, "run") != 0 && strcmp(found, "command") != 0)
+        return ctl_worker_read(f, found, ret);
     int error = ctl_field_command(f);
     return error != 0 ? error : ctl_field_text(f, "run", MR_SPEC_BYTES_MAX, &text);
 }
 
-/* --- the whole -------------------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit *e)
 {
     static const char *const kinds[] = {"job", "service", "pool"};
-    static const char *const topologies[] = {"any", "prefer_domain", "node", "domain", "block", "cell"};
+    static const char *const topologies[] = {"any",    "prefer_domain", "node",
+                                             "domain", "block",         "cell"};
     uint32_t kind = yyjson_obj_get(f->map, "infer") != NULL ? MR_KIND_SERVICE : MR_KIND_JOB;
     uint32_t size[2] = {1, 1}, topology = 0;
     int error = read_choice(f, "kind", kinds, MR_COUNT_OF(kinds), &kind);
@@ -279,14 +308,16 @@ static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit
         return ctl_field_wrong(f, other, "a %s has %s", kinds[kind], name);
     }
     if (yyjson_obj_get(f->map, "num_nodes") != NULL) {
-        if (kind != MR_KIND_JOB) return ctl_field_wrong(f, "num_nodes", "a %s has replicas", kinds[kind]);
+        if (kind != MR_KIND_JOB)
+            return ctl_field_wrong(f, "num_nodes", "a %s has replicas", kinds[kind]);
         if (yyjson_obj_get(f->map, "num_tasks") != NULL) {
             return ctl_field_wrong(f, "num_nodes", "is another name of num_tasks; give one");
         }
         name = "num_nodes";
     }
     error = ctl_field_range(f, name, kind == MR_KIND_JOB ? 1 : 0, TASKS_MAX, size);
-    if (error == 0) error = read_choice(f, "topology", topologies, MR_COUNT_OF(topologies), &topology);
+    if (error == 0)
+        error = read_choice(f, "topology", topologies, MR_COUNT_OF(topologies), &topology);
     e->kind = (enum mr_workload_kind)kind;
     e->tasks_min = size[0];
     e->tasks_max = size[1];
@@ -353,11 +384,12 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     return error;
 }
 
-/* --- starting a lease ---------------------------------------------------------------------------------------- */
+/* --- starting a lease ------------------------------------------------------------------------- */
 
-static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format, ...)
+static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format,
+                    ...) __attribute__((format(printf, 4, 5)));
+static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, const char *format,
+                    ...)
 {
     va_list arguments;
     char *text = mr_arena_alloc(arena, ENV_BYTES_MAX);
@@ -371,23 +403,27 @@ static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, c
 }
 
 static int start_envs(yyjson_val *document, const struct mr_effect_start *start,
-                      const struct ctl_book *book, struct mr_arena *arena, struct mr_engine_start *ret)
+                      const struct ctl_book *book, struct mr_arena *arena,
+                      struct mr_engine_start *ret)
 {
     yyjson_val *map = yyjson_obj_get(document, "envs"), *key, *value;
     size_t index, max, count = 0;
     struct mr_str *env = mr_arena_alloc_zero(arena, (yyjson_obj_size(map) + 8) * sizeof *env);
     if (env == NULL) return MR_ENO_MEMORY;
     bool fine = true;
-    yyjson_obj_foreach(map, index, max, key, value) {
+    yyjson_obj_foreach(map, index, max, key, value)
+    {
         struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
         char number[40];
         if (!yyjson_is_str(value)) {
             int n = yyjson_is_bool(value)
-                        ? snprintf(number, sizeof number, "%s", yyjson_get_bool(value) ? "true" : "false")
+                        ? snprintf(number, sizeof number, "%s",
+                                   yyjson_get_bool(value) ? "true" : "false")
                         : snprintf(number, sizeof number, "%.15g", yyjson_get_num(value));
             text = (struct mr_str){number, (size_t)n};
         }
-        fine = fine && put_env(arena, env, &count, "%s=%.*s", yyjson_get_str(key), MR_STR_ARG(text));
+        fine =
+            fine && put_env(arena, env, &count, "%s=%.*s", yyjson_get_str(key), MR_STR_ARG(text));
     }
     /* One machine: the gang's members meet on loopback, on a port of the workload's own. */
     fine = fine && put_env(arena, env, &count, "MASTER_ADDR=127.0.0.1");
@@ -410,7 +446,8 @@ static int start_argv(yyjson_val *document, struct mr_arena *arena, struct mr_en
     struct mr_str *argv = mr_arena_alloc_zero(arena, (yyjson_arr_size(command) + 4) * sizeof *argv);
     if (argv == NULL) return MR_ENO_MEMORY;
     ret->argv = argv;
-    yyjson_arr_foreach(command, index, max, item) {
+    yyjson_arr_foreach(command, index, max, item)
+    {
         argv[ret->argv_count++] =
             mr_str_copy(arena, (struct mr_str){yyjson_get_str(item), yyjson_get_len(item)});
     }

@@ -10,7 +10,7 @@
 
 #define SNAPSHOT_VERSION 1u
 
-/* --- snapshots ------------------------------------------------------------------------------------ */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 void ctl_state_save(const struct mr_ctl *ctl, struct mr_buf *buf)
 {
@@ -26,7 +26,8 @@ void ctl_state_save(const struct mr_ctl *ctl, struct mr_buf *buf)
     mr_buf_put_u32(buf, (uint32_t)ctl->line_count);
     for (size_t i = 0; i < ctl->line_count; i++) {
         mr_buf_put_u64(buf, ctl->lines[i].entry);
-        mr_buf_put_bytes32(buf, (struct mr_str){(const char *)ctl->lines[i].bytes, ctl->lines[i].n});
+        mr_buf_put_bytes32(buf,
+                           (struct mr_str){(const char *)ctl->lines[i].bytes, ctl->lines[i].n});
     }
 }
 
@@ -73,7 +74,7 @@ static int state_fresh(struct mr_ctl *ctl)
     return mr_core_init(ctl->block, ctl->block_bytes, &ctl->config.limits, &ctl->core);
 }
 
-/* --- replay --------------------------------------------------------------------------------------------- */
+/* --- replay ----------------------------------------------------------------------------------- */
 
 static int visit(void *arg, const struct mr_store_record *record)
 {
@@ -86,7 +87,8 @@ static int visit(void *arg, const struct mr_store_record *record)
     return 0;
 }
 
-/* Tries one base: the n-th newest snapshot, or an empty cloud (n == 2). MR_ENOT_FOUND: no such one. */
+/* Tries one base: the n-th newest snapshot, or an empty cloud (n == 2). MR_ENOT_FOUND: no such one.
+ */
 static int recover_from(struct mr_ctl *ctl, uint32_t n, bool *ret_any)
 {
     struct mr_buf bytes;
@@ -130,21 +132,23 @@ static int recover(struct mr_ctl *ctl, struct mr_buf *problem)
     }
     ctl->replaying = false;
     if (ctl->hash_differs) {
-        mr_buf_printf(problem,
-                      "replaying the journal up to record %llu gives another state than the one that was "
-                      "written: this version steps events differently. Nothing was changed. Run the version "
-                      "that wrote the journal, stop it cleanly (it leaves a snapshot), then start this one",
-                      (unsigned long long)ctl->seq + 1);
+        mr_buf_printf(
+            problem,
+            "replaying the journal up to record %llu gives another state than the one that was "
+            "written: this version steps events differently. Nothing was changed. Run the version "
+            "that wrote the journal, stop it cleanly (it leaves a snapshot), then start this one",
+            (unsigned long long)ctl->seq + 1);
         return MR_ECORRUPT;
     }
-    mr_buf_printf(problem,
-                  "the journal cannot be replayed at record %llu: %s; nothing was changed. Keep a copy of "
-                  "the home, then restore journal.db from a backup, or run the version that wrote it",
-                  (unsigned long long)ctl->seq + 1, mr_error_text(first));
+    mr_buf_printf(
+        problem,
+        "the journal cannot be replayed at record %llu: %s; nothing was changed. Keep a copy of "
+        "the home, then restore journal.db from a backup, or run the version that wrote it",
+        (unsigned long long)ctl->seq + 1, mr_error_text(first));
     return first == 0 ? MR_ECORRUPT : first;
 }
 
-/* --- what runs --------------------------------------------------------------------------------------------- */
+/* --- what runs -------------------------------------------------------------------------------- */
 
 static void on_report(void *arg, const struct mr_engine_report *report)
 {
@@ -158,9 +162,15 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     if (ctl->dead || !ctl->live) return;
     bool known = mr_core_lease(ctl->core, report->lease, &lease) == 0;
     switch (report->kind) {
-    case MR_ENGINE_STARTED: event.kind = MR_EVENT_LEASE_STARTED; break;
-    case MR_ENGINE_READY: event.kind = MR_EVENT_LEASE_READY; break;
-    case MR_ENGINE_PROGRESS: event.kind = MR_EVENT_LEASE_PROGRESS; break;
+    case MR_ENGINE_STARTED:
+        event.kind = MR_EVENT_LEASE_STARTED;
+        break;
+    case MR_ENGINE_READY:
+        event.kind = MR_EVENT_LEASE_READY;
+        break;
+    case MR_ENGINE_PROGRESS:
+        event.kind = MR_EVENT_LEASE_PROGRESS;
+        break;
     case MR_ENGINE_METER:
         event = (struct mr_event){.kind = MR_EVENT_METER,
                                   .u.meter = {.lease = report->lease,
@@ -180,7 +190,8 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     /* It ran and ended while no daemon was there to see it start: both belong to its story. */
     if (known && event.kind == MR_EVENT_LEASE_EXITED && lease.state == MR_LEASE_STARTING &&
         report->exit_kind != MR_EXIT_START_FAILED && report->exit_kind != MR_EXIT_LOST) {
-        struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED, .u.lease = {.lease = report->lease}};
+        struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED,
+                                   .u.lease = {.lease = report->lease}};
         ctl_push_event(ctl, &started, 0);
     }
     /* A repeated report of what the core knows already would only fill the journal; the engine may
@@ -195,7 +206,8 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     ctl_push_event(ctl, &event, forget);
 }
 
-/* No request is in flight when a daemon starts: what its predecessor said last is not so any more. */
+/* No request is in flight when a daemon starts: what its predecessor said last is not so any more.
+ */
 static void loads_reset(struct mr_ctl *ctl)
 {
     struct mr_workload_info info;
@@ -218,7 +230,7 @@ static void adopt_all(struct mr_ctl *ctl)
     ctl->engine->ops->sweep(ctl->engine);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int mr_ctl_new(const struct mr_ctl_config *config, struct mr_ctl **ret_ctl)
 {
@@ -230,7 +242,8 @@ int mr_ctl_new(const struct mr_ctl_config *config, struct mr_ctl **ret_ctl)
     }
     ctl->config = *config;
     if (config->listener_count > 0) {
-        memcpy(ctl->listeners, config->listeners, config->listener_count * sizeof *config->listeners);
+        memcpy(ctl->listeners, config->listeners,
+               config->listener_count * sizeof *config->listeners);
     }
     ctl->config.listeners = ctl->listeners;
     if (ctl->config.snapshot_every_records == 0) {
@@ -284,7 +297,8 @@ bool mr_ctl_is_new(const struct mr_ctl *ctl)
 void mr_ctl_free(struct mr_ctl *ctl)
 {
     if (ctl == NULL) return;
-    struct mr_timer *timers[] = {ctl->tick_timer, ctl->commit_timer, ctl->load_timer, ctl->stop_timer};
+    struct mr_timer *timers[] = {ctl->tick_timer, ctl->commit_timer, ctl->load_timer,
+                                 ctl->stop_timer};
     for (size_t i = 0; i < MR_COUNT_OF(timers); i++) {
         if (timers[i] != NULL) ctl->env->ops->timer_stop(ctl->env, timers[i]);
     }

@@ -15,35 +15,35 @@ static const struct {
     {MR_SKU_CPU, 40000000},           /* $0.04 a vCPU-hour */
     {MR_SKU_MEMORY, 5000000},         /* $0.005 a GiB-hour */
     {MR_SKU_TOKENS_PROMPT, 50000000}, /* $0.05 a million tokens */
-    {MR_SKU_TOKENS_CACHED, 5000000},
-    {MR_SKU_TOKENS_COMPLETION, 200000000},
+    {MR_SKU_TOKENS_CACHED, 5000000},  {MR_SKU_TOKENS_COMPLETION, 200000000},
 };
 #define ACCEL_PRICE_NUSD 2500000000 /* $2.50 a device-hour, of every type */
 
 int ctl_prices_push(struct mr_ctl *ctl)
 {
     for (size_t i = 0; i < MR_COUNT_OF(prices); i++) {
-        struct mr_event event = {.kind = MR_EVENT_PRICE_SET,
-                                 .u.price = {.sku = prices[i].sku, .price_nusd = prices[i].price_nusd}};
+        struct mr_event event = {
+            .kind = MR_EVENT_PRICE_SET,
+            .u.price = {.sku = prices[i].sku, .price_nusd = prices[i].price_nusd}};
         ctl_push_event(ctl, &event, 0);
     }
     for (uint8_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
-        struct mr_event event = {.kind = MR_EVENT_PRICE_SET,
-                                 .u.price = {.sku = MR_SKU_ACCEL,
-                                             .accel_type = type,
-                                             .price_nusd = ACCEL_PRICE_NUSD}};
+        struct mr_event event = {
+            .kind = MR_EVENT_PRICE_SET,
+            .u.price = {.sku = MR_SKU_ACCEL, .accel_type = type, .price_nusd = ACCEL_PRICE_NUSD}};
         ctl_push_event(ctl, &event, 0);
     }
     return 0;
 }
 
-/* --- exact decimals --------------------------------------------------------------------------------- */
+/* --- exact decimals --------------------------------------------------------------------------- */
 
 /* value / 10^digits with all its digits, trailing zeros cut. */
 static void put_decimal(struct mr_buf *out, uint64_t value, uint32_t digits)
 {
     uint64_t unit = 1;
-    for (uint32_t i = 0; i < digits; i++) unit *= 10;
+    for (uint32_t i = 0; i < digits; i++)
+        unit *= 10;
     mr_buf_printf(out, "%llu", (unsigned long long)(value / unit));
     uint64_t rest = value % unit;
     if (rest == 0) return;
@@ -70,10 +70,14 @@ struct unit {
 static struct unit unit_of(enum mr_sku sku)
 {
     switch (sku) {
-    case MR_SKU_CPU: return (struct unit){"vCPU-hours", 1, 3600000u};
-    case MR_SKU_MEMORY: return (struct unit){"GiB-hours", 1, 3686400u};
-    case MR_SKU_ACCEL: return (struct unit){"device-hours", 1, 3600000u};
-    default: return (struct unit){"tokens", 1000000u, 1};
+    case MR_SKU_CPU:
+        return (struct unit){"vCPU-hours", 1, 3600000u};
+    case MR_SKU_MEMORY:
+        return (struct unit){"GiB-hours", 1, 3686400u};
+    case MR_SKU_ACCEL:
+        return (struct unit){"device-hours", 1, 3600000u};
+    default:
+        return (struct unit){"tokens", 1000000u, 1};
     }
 }
 
@@ -82,7 +86,8 @@ static void put_names(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_bi
     const struct ctl_spec *spec = ctl_spec_find(&ctl->book, line->workload.v);
     mr_buf_printf(out, "{\"SubAccountId\":\"%u\",\"SubAccountName\":", line->tenant.v);
     mr_json_put_string(out, mr_str_from(ctl_tenant_name(&ctl->book, line->tenant.v)));
-    mr_buf_printf(out, ",\"ResourceId\":\"%llu\",\"ResourceName\":", (unsigned long long)line->workload.v);
+    mr_buf_printf(
+        out, ",\"ResourceId\":\"%llu\",\"ResourceName\":", (unsigned long long)line->workload.v);
     mr_json_put_string(out, mr_str_from(spec != NULL ? spec->name : "earlier workloads"));
 }
 
@@ -129,7 +134,7 @@ void ctl_put_usage(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr
     mr_buf_put_char(out, '}');
 }
 
-/* --- OpenMetrics ---------------------------------------------------------------------------------------- */
+/* --- OpenMetrics ------------------------------------------------------------------------------ */
 
 static void metric(struct mr_buf *out, const char *name, const char *type, const char *help,
                    uint64_t value)
@@ -151,18 +156,21 @@ void ctl_put_metrics(struct mr_ctl *ctl, struct mr_buf *out)
     metric(out, "millrace_workloads_running", "gauge", "Workloads that run.", totals.running);
     metric(out, "millrace_workloads_pending", "gauge", "Workloads that wait.", totals.pending);
     metric(out, "millrace_leases", "gauge", "Leases that live.", totals.leases);
-    metric(out, "millrace_cpu_milli", "gauge", "Thousandths of a vCPU in the fleet.", totals.cpu_milli);
+    metric(out, "millrace_cpu_milli", "gauge", "Thousandths of a vCPU in the fleet.",
+           totals.cpu_milli);
     metric(out, "millrace_cpu_free_milli", "gauge", "Of these, free.", totals.cpu_free_milli);
     metric(out, "millrace_mem_mib", "gauge", "Memory of the fleet in MiB.", totals.mem_mib);
     metric(out, "millrace_mem_free_mib", "gauge", "Of this, free.", totals.mem_free_mib);
-    metric(out, "millrace_accel_milli", "gauge", "Thousandths of accelerators.", totals.accel_milli);
+    metric(out, "millrace_accel_milli", "gauge", "Thousandths of accelerators.",
+           totals.accel_milli);
     metric(out, "millrace_accel_free_milli", "gauge", "Of these, free.", totals.accel_free_milli);
     metric(out, "millrace_ctl_calls", "counter", "Calls answered.", ctl->calls);
     metric(out, "millrace_ctl_pending_records", "gauge", "Records that wait for the disk.",
            ctl->pending_count);
     metric(out, "millrace_journal_seq", "gauge", "The last durable record.", ctl->seq);
     metric(out, "millrace_journal_commits", "counter", "Groups committed.", ctl->commits);
-    metric(out, "millrace_journal_retries", "counter", "Groups refused by a full disk.", ctl->retries);
+    metric(out, "millrace_journal_retries", "counter", "Groups refused by a full disk.",
+           ctl->retries);
     metric(out, "millrace_journal_records", "gauge", "Records kept.", store.records);
     metric(out, "millrace_journal_bytes", "gauge", "Size of the journal on disk.", store.bytes);
     metric(out, "millrace_journal_snapshots", "counter", "Snapshots written.", ctl->snapshots);

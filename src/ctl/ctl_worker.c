@@ -12,10 +12,11 @@
 #include "ctl/ctl_field.h"
 #include "ctl/ctl_int.h"
 
-#define CHECKPOINT_DEFAULT_US 60000000u /* what a fine-tune loses at most, until it says otherwise */
-#define INFER_PATH_BYTES      1023u     /* as work/infer and work/train have it */
-#define TRAIN_PATH_BYTES      4031u
-#define FILES_MAX             256u
+#define CHECKPOINT_DEFAULT_US                                                                      \
+    60000000u                  /* what a fine-tune loses at most, until it says otherwise */
+#define INFER_PATH_BYTES 1023u /* as work/infer and work/train have it */
+#define TRAIN_PATH_BYTES 4031u
+#define FILES_MAX        256u
 
 enum kind { TEXT, COUNT, REAL, FLAG, TEXTS, BASE64, FILES, SIZE };
 struct field {
@@ -79,7 +80,8 @@ static int wrong_type(const struct ctl_fields *f, const struct field *field, yyj
 
 static int wrong_range(const struct ctl_fields *f, const struct field *field, const char *what)
 {
-    return ctl_field_wrong(f, field->name, "wants %s from %.12g to %.12g", what, field->min, field->max);
+    return ctl_field_wrong(f, field->name, "wants %s from %.12g to %.12g", what, field->min,
+                           field->max);
 }
 
 static int check_number(const struct ctl_fields *f, const struct field *field, yyjson_val *value)
@@ -109,9 +111,11 @@ static int check_base64(const struct ctl_fields *f, const char *name, yyjson_val
 static bool path_is_safe(struct mr_str name)
 {
     struct mr_str part;
-    if (name.n == 0 || name.n > 255 || name.p[0] == '/' || memchr(name.p, 0, name.n) != NULL) return false;
+    if (name.n == 0 || name.n > 255 || name.p[0] == '/' || memchr(name.p, 0, name.n) != NULL)
+        return false;
     while (mr_str_split(&name, '/', &part)) {
-        if (part.n == 0 || mr_str_equal(part, MR_STR(".")) || mr_str_equal(part, MR_STR(".."))) return false;
+        if (part.n == 0 || mr_str_equal(part, MR_STR(".")) || mr_str_equal(part, MR_STR("..")))
+            return false;
     }
     return true;
 }
@@ -124,7 +128,8 @@ static int check_files(const struct ctl_fields *f, const struct field *field, yy
     if (yyjson_obj_size(value) > FILES_MAX) {
         return ctl_field_wrong(f, field->name, "takes at most %u files", FILES_MAX);
     }
-    yyjson_obj_foreach(value, index, max, key, item) {
+    yyjson_obj_foreach(value, index, max, key, item)
+    {
         struct mr_str name = {yyjson_get_str(key), yyjson_get_len(key)};
         if (!path_is_safe(name)) {
             return ctl_field_wrong(f, field->name, "'%.*s' is no relative name without '..'",
@@ -150,14 +155,21 @@ static int check(const struct ctl_fields *f, const struct field *field)
     bool flag;
     if (value == NULL) return field->needed ? ctl_field_wrong(f, field->name, "is missing") : 0;
     switch (field->kind) {
-    case TEXT: return check_text(f, field, value);
+    case TEXT:
+        return check_text(f, field, value);
     case COUNT:
-    case REAL: return check_number(f, field, value);
-    case FLAG: return ctl_field_bool(f, field->name, &flag);
-    case TEXTS: return ctl_field_texts(f, field->name, (size_t)field->min, (size_t)field->max);
-    case BASE64: return check_base64(f, field->name, value);
-    case FILES: return check_files(f, field, value);
-    default: return ctl_field_mib(f, field->name, UINT32_MAX, &number);
+    case REAL:
+        return check_number(f, field, value);
+    case FLAG:
+        return ctl_field_bool(f, field->name, &flag);
+    case TEXTS:
+        return ctl_field_texts(f, field->name, (size_t)field->min, (size_t)field->max);
+    case BASE64:
+        return check_base64(f, field->name, value);
+    case FILES:
+        return check_files(f, field, value);
+    default:
+        return ctl_field_mib(f, field->name, UINT32_MAX, &number);
     }
 }
 
@@ -166,13 +178,16 @@ static int check_map(const struct ctl_fields *top, const char *name, const char 
 {
     const char *names[FIELDS_MAX];
     yyjson_val *map = yyjson_obj_get(top->map, name);
-    if (!yyjson_is_obj(map)) return ctl_field_wrong(top, name, "wants a map, not %s", ctl_type_name(map));
+    if (!yyjson_is_obj(map))
+        return ctl_field_wrong(top, name, "wants a map, not %s", ctl_type_name(map));
     *ret = *top;
     ret->map = map;
     ret->prefix = prefix;
-    for (size_t i = 0; i < count; i++) names[i] = fields[i].name;
+    for (size_t i = 0; i < count; i++)
+        names[i] = fields[i].name;
     int error = ctl_fields_known(ret, names, count);
-    for (size_t i = 0; i < count && error == 0; i++) error = check(ret, &fields[i]);
+    for (size_t i = 0; i < count && error == 0; i++)
+        error = check(ret, &fields[i]);
     return error;
 }
 
@@ -194,7 +209,8 @@ static int read_sandbox(const struct ctl_fields *top)
 {
     struct ctl_fields f;
     struct mr_str language = {0};
-    int error = check_map(top, "sandbox", "sandbox.", sandbox_fields, MR_COUNT_OF(sandbox_fields), &f);
+    int error =
+        check_map(top, "sandbox", "sandbox.", sandbox_fields, MR_COUNT_OF(sandbox_fields), &f);
     if (error != 0) return error;
     error = ctl_field_command(&f);
     if (error != 0) return error;

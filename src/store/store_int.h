@@ -9,7 +9,7 @@
 
 #include "store/store.h"
 
-#define STORE_VERSION 1
+#define STORE_VERSION        1
 #define STORE_SNAPSHOTS_KEPT 2
 
 struct store_job { /* one append or one snapshot, on its way through the writer */

@@ -17,10 +17,10 @@
 
 #include "store/store_int.h"
 
-#define BUSY_MS        10000
-#define LOCK_TRIES     50u
-#define WAL_PAGES      4000 /* checkpoint after 16 MB */
-#define JOURNAL_BYTES  67108864
+#define BUSY_MS       10000
+#define LOCK_TRIES    50u
+#define WAL_PAGES     4000 /* checkpoint after 16 MB */
+#define JOURNAL_BYTES 67108864
 
 static const char schema[] = /* in one transaction: a home is made whole or not at all */
     "BEGIN IMMEDIATE;"
@@ -38,7 +38,7 @@ static struct store *store_of(struct mr_store *store)
     return (struct store *)(void *)store; /* base is its first member */
 }
 
-/* --- the writer ------------------------------------------------------------------------------------ */
+/* --- the writer ------------------------------------------------------------------------------- */
 
 static uint64_t monotonic_us(void)
 {
@@ -76,7 +76,8 @@ static void *writer_main(void *arg)
     struct store *s = arg;
     (void)pthread_mutex_lock(&s->mutex);
     for (;;) {
-        while (s->queued == 0 && !s->stop) (void)pthread_cond_wait(&s->wake, &s->mutex);
+        while (s->queued == 0 && !s->stop)
+            (void)pthread_cond_wait(&s->wake, &s->mutex);
         if (s->queued == 0) break;
         struct store_job *job = s->queue[0];
         s->queue[0] = s->queue[1];
@@ -100,18 +101,20 @@ static void job_give(struct store *s, struct store_job *job)
     (void)pthread_mutex_unlock(&s->mutex);
 }
 
-/* --- the table ----------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static int op_epoch_take(struct mr_store *store, uint64_t *ret_epoch)
 {
     struct store *s = store_of(store);
     sqlite3_stmt *statement = NULL;
     int result = sqlite3_prepare_v2(
-        s->reader, "UPDATE meta SET value=value+1 WHERE name='epoch' RETURNING value", -1, &statement, NULL);
+        s->reader, "UPDATE meta SET value=value+1 WHERE name='epoch' RETURNING value", -1,
+        &statement, NULL);
     if (result == SQLITE_OK) result = sqlite3_step(statement);
     int error = result == SQLITE_ROW ? 0 : store_error(s->reader, result);
     uint64_t epoch = error == 0 ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
-    if (error == 0 && sqlite3_step(statement) != SQLITE_DONE) error = store_error(s->reader, SQLITE_IOERR);
+    if (error == 0 && sqlite3_step(statement) != SQLITE_DONE)
+        error = store_error(s->reader, SQLITE_IOERR);
     (void)sqlite3_finalize(statement);
     if (error == 0) *ret_epoch = epoch;
     return error;
@@ -128,8 +131,8 @@ static void op_append(struct mr_store *store, uint64_t epoch, const struct mr_st
     job_give(s, &s->append);
 }
 
-static void op_snapshot_put(struct mr_store *store, uint64_t epoch, uint64_t seq, struct mr_str bytes,
-                            mr_store_done done, void *arg)
+static void op_snapshot_put(struct mr_store *store, uint64_t epoch, uint64_t seq,
+                            struct mr_str bytes, mr_store_done done, void *arg)
 {
     struct store *s = store_of(store);
     MR_ASSERT(!s->snapshot.busy);
@@ -159,7 +162,8 @@ static uint64_t number(struct store *s, const char *sql)
 static int drop_torn(struct store *s, uint64_t seq)
 {
     sqlite3_stmt *statement = NULL;
-    int result = sqlite3_prepare_v2(s->reader, "DELETE FROM records WHERE seq>=?", -1, &statement, NULL);
+    int result =
+        sqlite3_prepare_v2(s->reader, "DELETE FROM records WHERE seq>=?", -1, &statement, NULL);
     if (result == SQLITE_OK) {
         (void)sqlite3_bind_int64(statement, 1, (sqlite3_int64)seq);
         result = sqlite3_step(statement);
@@ -190,7 +194,8 @@ static int op_read(struct mr_store *store, uint64_t seq,
     uint64_t last = number(s, "SELECT max(seq) FROM records");
     int error = 0;
     int result = sqlite3_prepare_v2(
-        s->reader, "SELECT seq,checksum,bytes FROM records WHERE seq>=? ORDER BY seq", -1, &rows, NULL);
+        s->reader, "SELECT seq,checksum,bytes FROM records WHERE seq>=? ORDER BY seq", -1, &rows,
+        NULL);
     if (result != SQLITE_OK) return store_error(s->reader, result);
     (void)sqlite3_bind_int64(rows, 1, (sqlite3_int64)seq);
     while (error == 0 && (result = sqlite3_step(rows)) == SQLITE_ROW) {
@@ -202,13 +207,14 @@ static int op_read(struct mr_store *store, uint64_t seq,
     return error;
 }
 
-static int op_snapshot_get(struct mr_store *store, uint32_t n, struct mr_buf *buf, uint64_t *ret_seq)
+static int op_snapshot_get(struct mr_store *store, uint32_t n, struct mr_buf *buf,
+                           uint64_t *ret_seq)
 {
     struct store *s = store_of(store);
     sqlite3_stmt *rows = NULL;
     int result = sqlite3_prepare_v2(
-        s->reader, "SELECT seq,checksum,bytes FROM snapshots ORDER BY seq DESC LIMIT 1 OFFSET ?", -1, &rows,
-        NULL);
+        s->reader, "SELECT seq,checksum,bytes FROM snapshots ORDER BY seq DESC LIMIT 1 OFFSET ?",
+        -1, &rows, NULL);
     if (result != SQLITE_OK) return store_error(s->reader, result);
     (void)sqlite3_bind_int64(rows, 1, n);
     result = sqlite3_step(rows);
@@ -233,8 +239,10 @@ static int op_ledger_read(struct mr_store *store, uint64_t from, uint32_t max,
 {
     struct store *s = store_of(store);
     sqlite3_stmt *rows = NULL;
-    int error = 0, result = sqlite3_prepare_v2(
-        s->reader, "SELECT entry,bytes FROM ledger WHERE entry>=? ORDER BY entry LIMIT ?", -1, &rows, NULL);
+    int error = 0,
+        result = sqlite3_prepare_v2(
+            s->reader, "SELECT entry,bytes FROM ledger WHERE entry>=? ORDER BY entry LIMIT ?", -1,
+            &rows, NULL);
     if (result != SQLITE_OK) return store_error(s->reader, result);
     (void)sqlite3_bind_int64(rows, 1, (sqlite3_int64)from);
     (void)sqlite3_bind_int64(rows, 2, max);
@@ -278,7 +286,7 @@ static const struct mr_store_ops store_ops = {.epoch_take = op_epoch_take,
                                               .ledger_read = op_ledger_read,
                                               .stats = op_stats};
 
-/* --- opening ------------------------------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static int take_lock(struct store *s, const char *folder, struct mr_buf *problem)
 {
@@ -288,7 +296,8 @@ static int take_lock(struct store *s, const char *folder, struct mr_buf *problem
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     free(path);
     if (s->lock_fd < 0) {
-        mr_buf_printf(problem, "cannot write to %s: %s; set MILLRACE_HOME to a folder that you may write to",
+        mr_buf_printf(problem,
+                      "cannot write to %s: %s; set MILLRACE_HOME to a folder that you may write to",
                       folder, strerror(errno));
         return errno == ENOSPC || errno == EDQUOT ? MR_ENO_SPACE : MR_EIO;
     }
@@ -302,7 +311,8 @@ static int take_lock(struct store *s, const char *folder, struct mr_buf *problem
     if (locked != 0) {
         if (pread(s->lock_fd, text, sizeof text - 1, 0) < 0) text[0] = 0;
         text[strcspn(text, "\n")] = 0;
-        mr_buf_printf(problem, "process %s holds the journal in %s; stop it first, or name another home",
+        mr_buf_printf(problem,
+                      "process %s holds the journal in %s; stop it first, or name another home",
                       text[0] != 0 ? text : "(unknown)", folder);
         return MR_EFENCED;
     }
@@ -337,10 +347,11 @@ static int check_version(struct store *s, struct mr_buf *problem)
 {
     uint64_t version = number(s, "SELECT value FROM meta WHERE name='version'");
     if (version == STORE_VERSION) return 0;
-    mr_buf_printf(problem,
-                  "%s was written by another version of Millrace (format %llu, this one knows %d); run that "
-                  "version, or name another home",
-                  s->path, (unsigned long long)version, STORE_VERSION);
+    mr_buf_printf(
+        problem,
+        "%s was written by another version of Millrace (format %llu, this one knows %d); run that "
+        "version, or name another home",
+        s->path, (unsigned long long)version, STORE_VERSION);
     return MR_EUNSUPPORTED;
 }
 
@@ -361,10 +372,9 @@ static int open_all(struct store *s, struct mr_buf *problem)
     if (error != 0 && problem->n == 0) {
         mr_buf_printf(problem, "%s cannot be opened: %s (%s); %s", s->path, mr_error_text(error),
                       s->reader != NULL ? sqlite3_errmsg(s->reader) : "no memory",
-                      error == MR_ENO_SPACE ? "free some space and start again"
-                      : error == MR_ECORRUPT
-                          ? "keep a copy of it and restore one from a backup"
-                          : "check that it can be written and start again");
+                      error == MR_ENO_SPACE  ? "free some space and start again"
+                      : error == MR_ECORRUPT ? "keep a copy of it and restore one from a backup"
+                                             : "check that it can be written and start again");
     }
     return error;
 }
@@ -398,8 +408,9 @@ int store_open(struct mr_str folder, struct mr_env *env, bool locked, struct mr_
     if (error == 0) {
         int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would make it 0644 */
         if (fd < 0) {
-            mr_buf_printf(problem, "cannot write %s: %s; set MILLRACE_HOME to a folder that you may write to",
-                          s->path, strerror(errno));
+            mr_buf_printf(
+                problem, "cannot write %s: %s; set MILLRACE_HOME to a folder that you may write to",
+                s->path, strerror(errno));
             error = errno == ENOSPC || errno == EDQUOT ? MR_ENO_SPACE : MR_EIO;
         } else {
             (void)close(fd);

@@ -21,9 +21,10 @@ int store_error(sqlite3 *db, int result)
     int reason = db != NULL ? sqlite3_system_errno(db) : 0;
     result &= 0xff;
     if (result == SQLITE_FULL) return MR_ENO_SPACE;
-    /* A WAL that cannot grow reports a failed write; the system's reason tells why. A failed sync is
-     * never taken for it: nobody knows what such a disk holds. */
-    if (extended == SQLITE_IOERR_WRITE && (reason == ENOSPC || reason == EDQUOT)) return MR_ENO_SPACE;
+    /* A WAL that cannot grow reports a failed write; the system's reason tells why. A failed sync
+     * is never taken for it: nobody knows what such a disk holds. */
+    if (extended == SQLITE_IOERR_WRITE && (reason == ENOSPC || reason == EDQUOT))
+        return MR_ENO_SPACE;
     if ((extended & 0xff) == SQLITE_NOMEM) return MR_ENO_MEMORY;
     if (result == SQLITE_CORRUPT || result == SQLITE_NOTADB) return MR_ECORRUPT;
     return MR_EIO;
@@ -40,12 +41,15 @@ int store_prepare(struct store *s)
     int error = prepare(s->writer, "BEGIN IMMEDIATE", &s->begin);
     if (error == 0) error = prepare(s->writer, "COMMIT", &s->commit);
     if (error == 0) error = prepare(s->writer, "ROLLBACK", &s->rollback);
-    if (error == 0) error = prepare(s->writer, "SELECT value FROM meta WHERE name='epoch'", &s->epoch);
+    if (error == 0)
+        error = prepare(s->writer, "SELECT value FROM meta WHERE name='epoch'", &s->epoch);
     if (error == 0) {
-        error = prepare(s->writer, "INSERT INTO records(seq,checksum,bytes) VALUES(?,?,?)", &s->record);
+        error =
+            prepare(s->writer, "INSERT INTO records(seq,checksum,bytes) VALUES(?,?,?)", &s->record);
     }
     if (error == 0) {
-        error = prepare(s->writer, "INSERT OR IGNORE INTO ledger(entry,bytes) VALUES(?,?)", &s->line);
+        error =
+            prepare(s->writer, "INSERT OR IGNORE INTO ledger(entry,bytes) VALUES(?,?)", &s->line);
     }
     return error;
 }
@@ -53,7 +57,8 @@ int store_prepare(struct store *s)
 void store_finish(struct store *s)
 {
     sqlite3_stmt *all[] = {s->begin, s->commit, s->rollback, s->epoch, s->record, s->line};
-    for (size_t i = 0; i < MR_COUNT_OF(all); i++) (void)sqlite3_finalize(all[i]); /* NULL is fine */
+    for (size_t i = 0; i < MR_COUNT_OF(all); i++)
+        (void)sqlite3_finalize(all[i]); /* NULL is fine */
 }
 
 /* Runs a statement that returns no row. */
@@ -79,7 +84,8 @@ static int put_records(struct store *s, const struct mr_store_group *group)
     int error = 0;
     for (size_t i = 0; i < group->record_count && error == 0; i++) {
         const struct mr_store_record *r = &group->records[i];
-        (void)sqlite3_bind_int64(s->record, 1, (sqlite3_int64)r->seq); /* cannot fail on a reset one */
+        (void)sqlite3_bind_int64(s->record, 1,
+                                 (sqlite3_int64)r->seq); /* cannot fail on a reset one */
         (void)sqlite3_bind_int64(s->record, 2, (sqlite3_int64)store_checksum(r->seq, r->bytes));
         (void)sqlite3_bind_blob64(s->record, 3, r->bytes.p, r->bytes.n, SQLITE_STATIC);
         error = run(s, s->record);
@@ -110,7 +116,8 @@ int store_append_now(struct store *s, uint64_t epoch, const struct mr_store_grou
     return error != 0 ? give_up(s, error) : 0;
 }
 
-static int exec(struct store *s, const char *sql, uint64_t a, uint64_t b, const struct mr_str *bytes)
+static int exec(struct store *s, const char *sql, uint64_t a, uint64_t b,
+                const struct mr_str *bytes)
 {
     sqlite3_stmt *statement = NULL;
     int error = prepare(s->writer, sql, &statement);

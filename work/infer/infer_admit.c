@@ -55,7 +55,8 @@ static size_t donors_list(struct infer_engine *engine, const struct infer_seq *s
     return count;
 }
 
-/* Another that waits starts with the same long prefix: together they are a family from the start. */
+/* Another that waits starts with the same long prefix: together they are a family from the start.
+ */
 static bool family_waits(struct infer_engine *engine, const struct infer_request *request)
 {
     const struct infer_seq *seq = request->seq;

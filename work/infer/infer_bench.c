@@ -3,8 +3,8 @@
  *
  * Two turns for each point. First every stream asks for one token: all prompt tokens over the time
  * until the last has it is prefill. Then the same prompts, which are in the cache now, ask for
- * BENCH_GENERATE tokens: all of them over that time is decode. The peer in `millrace bench infer` is
- * measured the same way, so neither the order of work nor a window of time favours one. Time is
+ * BENCH_GENERATE tokens: all of them over that time is decode. The peer in `millrace bench infer`
+ * is measured the same way, so neither the order of work nor a window of time favours one. Time is
  * given by the wall and by the CPU: on a machine with neighbours only the latter compares.
  *
  * Owns:       an engine for the length of a run.
@@ -195,8 +195,8 @@ static int point_run(struct bench *bench, const struct point *point, struct mr_b
                   point->streams, point->prompt, point->shared,
                   rate(first.prompt_tokens, prefill.wall_us), rate(decoded, decode.wall_us),
                   rate(first.prompt_tokens, prefill.cpu_us) * threads,
-                  rate(decoded, decode.cpu_us) * threads, first.prompt_tokens,
-                  first.cached_tokens, bench->usage.cached_tokens, decoded);
+                  rate(decoded, decode.cpu_us) * threads, first.prompt_tokens, first.cached_tokens,
+                  bench->usage.cached_tokens, decoded);
     return 0;
 }
 
@@ -210,9 +210,10 @@ static int cold_run(struct bench *bench, struct mr_buf *out)
     if (error != 0) return error;
     uint32_t computed = bench->usage.prompt_tokens - bench->usage.cached_tokens;
     double times = (double)computed / ((double)bench->usage.prompt_tokens / COLD_STREAMS);
-    mr_buf_printf(out, "\"cold_prefix\":{\"streams\":%u,\"prompt_tokens\":%u,\"computed\":%u,"
-                       "\"prefills\":%.3f}", COLD_STREAMS, bench->usage.prompt_tokens, computed,
-                  times);
+    mr_buf_printf(out,
+                  "\"cold_prefix\":{\"streams\":%u,\"prompt_tokens\":%u,\"computed\":%u,"
+                  "\"prefills\":%.3f}",
+                  COLD_STREAMS, bench->usage.prompt_tokens, computed, times);
     (void)fprintf(stderr, "%u cold streams with %u tokens in common: %.2f prefills\n", COLD_STREAMS,
                   COLD_SHARED, times);
     return 0;
@@ -258,20 +259,27 @@ static int gap_run(struct bench *bench, struct mr_buf *out)
     double p50 = bench->gaps_us[n / 2] * 1e-3;
     double p99 = bench->gaps_us[MR_MIN(n * 99 / 100, n - 1)] * 1e-3;
     double most = bench->gaps_us[n - 1] * 1e-3;
-    mr_buf_printf(out, "\"long_prompt\":{\"prompt\":%u,\"gaps\":%u,\"itl_ms\":%u,"
-                       "\"gap_ms_p50\":%.1f,\"gap_ms_p99\":%.1f,\"gap_ms_max\":%.1f}",
+    mr_buf_printf(out,
+                  "\"long_prompt\":{\"prompt\":%u,\"gaps\":%u,\"itl_ms\":%u,"
+                  "\"gap_ms_p50\":%.1f,\"gap_ms_p99\":%.1f,\"gap_ms_max\":%.1f}",
                   LONG_TOKENS, until_large, bench->engine->config.itl_ms, p50, p99, most);
-    (void)fprintf(stderr, "a prompt of %u tokens beside a stream: %u tokens, %.0f ms between them "
-                          "(p50), %.0f (p99), %.0f at most\n", LONG_TOKENS, until_large, p50, p99,
-                  most);
+    (void)fprintf(stderr,
+                  "a prompt of %u tokens beside a stream: %u tokens, %.0f ms between them "
+                  "(p50), %.0f (p99), %.0f at most\n",
+                  LONG_TOKENS, until_large, p50, p99, most);
     return 0;
 }
 
 int infer_bench_run(const struct infer_config *config, const struct infer_choice *choice)
 {
     static const struct point points[] = {
-        {1, 128, 0},   {4, 128, 0},   {16, 128, 0},           {1, 1024, 0},
-        {4, 1024, 0},  {16, 1024, 0}, {16, 1024, SHARED_TOKENS},
+        {1, 128, 0},
+        {4, 128, 0},
+        {16, 128, 0},
+        {1, 1024, 0},
+        {4, 1024, 0},
+        {16, 1024, 0},
+        {16, 1024, SHARED_TOKENS},
     };
     struct infer_config own = *config;
     own.run_dir = NULL; /* nothing to be billed */

@@ -4,12 +4,10 @@
  * Owns:       the list of special tokens of a model.
  * Invariants: (1) a special token comes from the template, never from a message: a user who writes
  *             <|im_end|> writes text; (2) text between two special tokens is tokenized as a whole,
- *             whoever wrote its parts, so benign chats get the tokens that the model was trained on.
- * Fails:      MR_ENO_MEMORY, MR_EUNSUPPORTED.
- * Ends:       infer_chat_done.
- * Idea:       the template is rendered with placeholders for the messages; what it put around them
- *             is searched for special tokens, then the messages take their places.
- * Tests:      tests/unit/infer/test_infer_model.c
+ *             whoever wrote its parts, so benign chats get the tokens that the model was trained
+ * on. Fails:      MR_ENO_MEMORY, MR_EUNSUPPORTED. Ends:       infer_chat_done. Idea:       the
+ * template is rendered with placeholders for the messages; what it put around them is searched for
+ * special tokens, then the messages take their places. Tests: tests/unit/infer/test_infer_model.c
  */
 #include "infer_int.h"
 
@@ -74,8 +72,8 @@ int infer_chat_prepare(struct infer_model *model)
         }
     }
     model->special_count = capacity;
-    model->default_system = infer_chat_default_system(
-        mr_str_from(llama_model_chat_template(model->model, NULL)));
+    model->default_system =
+        infer_chat_default_system(mr_str_from(llama_model_chat_template(model->model, NULL)));
     return 0;
 }
 
@@ -89,8 +87,8 @@ void infer_chat_done(struct infer_model *model)
 /* Collects text up to the next special token, then tokenizes it. */
 struct writer {
     const struct infer_model *model;
-    struct mr_buf run;  /* plain text that is not tokenized yet */
-    struct mr_buf ids;  /* int32_t */
+    struct mr_buf run; /* plain text that is not tokenized yet */
+    struct mr_buf ids; /* int32_t */
     int error;
 };
 
@@ -112,8 +110,8 @@ static void plain_tokenize(struct writer *w, struct mr_str text)
     }
     /* The buffer starts aligned (malloc) and grows by whole ids. */
     int32_t *at = (int32_t *)(void *)(w->ids.p + w->ids.n);
-    int32_t n = llama_tokenize(w->model->vocab, text.p, (int32_t)text.n, at, (int32_t)room, false,
-                               false);
+    int32_t n =
+        llama_tokenize(w->model->vocab, text.p, (int32_t)text.n, at, (int32_t)room, false, false);
     if (n < 0) {
         w->error = MR_EUNSUPPORTED;
         return;

@@ -6,9 +6,8 @@
  *             next connection, with stream 0, and belongs to that connection then; (3) a connection
  *             is closed in infer_conn_close only, never inside a call of the engine.
  * Thread:     the worker's only one.
- * Fails:      a gate that breaks the protocol or does not read is closed; its streams are cancelled.
- * Ends:       infer_conn_close.
- * Tests:      tests/it/infer
+ * Fails:      a gate that breaks the protocol or does not read is closed; its streams are
+ * cancelled. Ends:       infer_conn_close. Tests:      tests/it/infer
  */
 #include "infer_loop.h"
 
@@ -90,8 +89,7 @@ static void submit(struct infer_loop *loop, int index, const struct mr_wire_fram
         error = infer_engine_submit(loop->engine, index, frame->stream, &frame->u.submit, &end);
     }
     if (error != 0) {
-        struct mr_wire_frame answer = {
-            .type = MR_WIRE_END, .stream = frame->stream, .u.end = end};
+        struct mr_wire_frame answer = {.type = MR_WIRE_END, .stream = frame->stream, .u.end = end};
         mr_wire_put(&conn->out, &answer);
     }
 }
@@ -131,7 +129,8 @@ static bool frame_handle(struct infer_loop *loop, int index, const struct mr_wir
         mr_wire_put(&conn->out, &pong);
         return true;
     }
-    default: return false; /* a worker's frame, from a gate */
+    default:
+        return false; /* a worker's frame, from a gate */
     }
 }
 

@@ -51,8 +51,7 @@ static void capacity_plan(struct infer_engine *engine)
     engine->context_tokens = (uint32_t)((context + 255) / 256 * 256);
     uint64_t budget = MR_MIN(INFER_KV_BYTES_DEFAULT, ours / 8 * 3);
     uint64_t cells = budget / model->kv_bytes_per_token / engine->config.slots / 256 * 256;
-    engine->stream_cells =
-        (uint32_t)MR_MIN(MR_MAX(cells, 256u), (uint64_t)engine->context_tokens);
+    engine->stream_cells = (uint32_t)MR_MIN(MR_MAX(cells, 256u), (uint64_t)engine->context_tokens);
 }
 
 /* Bytes of all caches that are open. */
@@ -80,8 +79,9 @@ int infer_engine_load(struct infer_engine *engine, const struct infer_choice *ch
                                 streams ? engine->stream_cells : engine->context_tokens);
     }
     if (error != 0) {
-        (void)fprintf(stderr, "millrace-infer: no memory for the cache of %u streams; use a smaller "
-                              "--context or --slots (%s)\n",
+        (void)fprintf(stderr,
+                      "millrace-infer: no memory for the cache of %u streams; use a smaller "
+                      "--context or --slots (%s)\n",
                       engine->config.slots, infer_log_last());
         return error;
     }
@@ -189,7 +189,8 @@ struct infer_lane *infer_engine_family(struct infer_engine *engine)
     struct infer_lane *best = NULL;
     for (size_t i = 0; i < engine->lane_count; i++) {
         struct infer_lane *lane = &engine->lanes[i];
-        if (lane->unified && (best == NULL || infer_lane_running(lane) < infer_lane_running(best))) {
+        if (lane->unified &&
+            (best == NULL || infer_lane_running(lane) < infer_lane_running(best))) {
             best = lane;
         }
     }
@@ -299,8 +300,7 @@ int infer_engine_submit(struct infer_engine *engine, int owner, uint32_t stream,
     }
     int32_t *tokens = NULL;
     uint32_t count = 0;
-    int error =
-        infer_chat_tokens(&engine->model, &submit->chat, submit->resume, &tokens, &count);
+    int error = infer_chat_tokens(&engine->model, &submit->chat, submit->resume, &tokens, &count);
     if (error == 0 && count == 0) {
         mr_free(tokens);
         return refuse(engine, ret_refused, tenant, MR_EINVALID, "the messages are empty");
@@ -334,7 +334,7 @@ struct infer_request *infer_engine_find(struct infer_engine *engine, int owner, 
     return NULL;
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static uint32_t saturate(uint64_t us)
 {
@@ -413,7 +413,7 @@ void infer_engine_disown(struct infer_engine *engine, int owner)
     infer_meter_disown(&engine->meter, owner);
 }
 
-/* --- the round ------------------------------------------------------------------------------------ */
+/* --- the round -------------------------------------------------------------------------------- */
 
 bool infer_engine_may_decode(struct infer_engine *engine, const struct infer_request *request)
 {

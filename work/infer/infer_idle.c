@@ -48,10 +48,19 @@ static bool child_start(struct infer_loop *loop)
     (void)snprintf(threads, sizeof(threads), "%u", config->threads);
     (void)snprintf(slots, sizeof(slots), "%u", config->slots);
     (void)snprintf(bound, sizeof(bound), "%.6f", config->quality_bound);
-    const char *args[ARGS_MAX] = {"millrace-infer", "--tune",  "--background",
-                                  "--model",        config->model, "--cache-dir",
-                                  config->cache_dir, "--threads", threads,
-                                  "--slots",        slots,     "--quality-bound", bound};
+    const char *args[ARGS_MAX] = {"millrace-infer",
+                                  "--tune",
+                                  "--background",
+                                  "--model",
+                                  config->model,
+                                  "--cache-dir",
+                                  config->cache_dir,
+                                  "--threads",
+                                  threads,
+                                  "--slots",
+                                  slots,
+                                  "--quality-bound",
+                                  bound};
     size_t n = 13; /* adapters change neither the speed nor the loss by much */
     if (config->no_convert) {
         args[n] = "--no-convert";
@@ -106,9 +115,14 @@ int infer_idle_timeout_ms(const struct infer_loop *loop, uint64_t now_us)
 {
     uint64_t wait_us = 0;
     switch (loop->idle.state) {
-    case INFER_IDLE_WAITS: wait_us = QUIET_BEFORE_START_US; break;
-    case INFER_IDLE_PAUSED: wait_us = QUIET_BEFORE_RESUME_US; break;
-    default: return -1; /* the child's end comes as a signal */
+    case INFER_IDLE_WAITS:
+        wait_us = QUIET_BEFORE_START_US;
+        break;
+    case INFER_IDLE_PAUSED:
+        wait_us = QUIET_BEFORE_RESUME_US;
+        break;
+    default:
+        return -1; /* the child's end comes as a signal */
     }
     uint64_t due_us = loop->idle.quiet_since_us + wait_us;
     return due_us <= now_us ? 0 : (int)((due_us - now_us) / 1000 + 1);

@@ -15,17 +15,17 @@
 
 /* --- limits of this worker ------------------------------------------------------------------ */
 
-#define INFER_SLOTS_MAX        64u   /* streams decoded at once */
+#define INFER_SLOTS_MAX        64u /* streams decoded at once */
 #define INFER_SLOTS_DEFAULT    16u
-#define INFER_LANES_MAX        4u    /* llama contexts: one of streams, the rest of families */
-#define INFER_SEQS_MAX         768u  /* requests (512 by the meter) and what lies parked */
-#define INFER_CONNS_MAX        64u   /* gates connected: closed at once */
+#define INFER_LANES_MAX        4u   /* llama contexts: one of streams, the rest of families */
+#define INFER_SEQS_MAX         768u /* requests (512 by the meter) and what lies parked */
+#define INFER_CONNS_MAX        64u  /* gates connected: closed at once */
 #define INFER_ADAPTERS_MAX     8u
-#define INFER_BATCH_TOKENS     512u  /* rows of one llama_decode */
+#define INFER_BATCH_TOKENS     512u                  /* rows of one llama_decode */
 #define INFER_CONN_BYTES_MAX   (16u * 1024u * 1024u) /* unsent bytes of one gate: it is closed */
-#define INFER_ITL_MS_DEFAULT   200u  /* running streams are not held up longer than this */
-#define INFER_PREFIX_MIN       16u   /* a shorter common prefix is not worth a copy */
-#define INFER_FAMILY_MIN       256u  /* a longer one makes two streams a family */
+#define INFER_ITL_MS_DEFAULT   200u /* running streams are not held up longer than this */
+#define INFER_PREFIX_MIN       16u  /* a shorter common prefix is not worth a copy */
+#define INFER_FAMILY_MIN       256u /* a longer one makes two streams a family */
 #define INFER_KV_BYTES_DEFAULT (768ull * 1024u * 1024u) /* of the streams; less when told so */
 #define INFER_MEM_MIB_MAX      (16u * 1024u * 1024u)
 #define INFER_TUNE_MIB_MIN     1536u /* below it there is no room for measuring beside serving */
@@ -37,7 +37,7 @@
 #define INFER_GRACE_MS_MAX     3600000u
 #define INFER_GRACE_MS_DEFAULT 8000u /* after SIGTERM; then what still runs is cancelled */
 #define INFER_UBATCH_MIN       16u
-#define INFER_QUALITY_BOUND    0.01  /* greatest accepted rise of perplexity */
+#define INFER_QUALITY_BOUND    0.01 /* greatest accepted rise of perplexity */
 
 uint64_t infer_now_us(void); /* monotonic */
 
@@ -56,23 +56,23 @@ void infer_text_done(struct infer_text *text);
 /* Appends to `ret` what may be sent now. `last`: nothing follows, so nothing is held back. */
 void infer_text_push(struct infer_text *text, struct mr_str piece, bool last, struct mr_buf *ret);
 
-/* --- prefixes (infer_prefix.c) ------------------------------------------------------------------ */
+/* --- prefixes (infer_prefix.c) ---------------------------------------------------------------- */
 
 /* Number of leading tokens that are equal. O(result). */
 uint32_t infer_prefix_common(const int32_t *a, uint32_t a_count, const int32_t *b,
                              uint32_t b_count);
 
-struct infer_donor {        /* a sequence whose cells might be shared */
+struct infer_donor { /* a sequence whose cells might be shared */
     const int32_t *tokens;
     uint32_t token_count;
     uint32_t computed_count; /* of tokens, those that lie in the cache */
     uint32_t tenant;
-    bool live;               /* a request owns it; else it is parked and may be taken over */
+    bool live; /* a request owns it; else it is parked and may be taken over */
 };
 struct infer_prefix_match {
-    int now;              /* index of the donor that shares most computed tokens, or -1 */
+    int now; /* index of the donor that shares most computed tokens, or -1 */
     uint32_t now_count;
-    int later;            /* index of the live donor that will share most once prefilled, or -1 */
+    int later; /* index of the live donor that will share most once prefilled, or -1 */
     uint32_t later_count;
 };
 /* Never matches across tenants. At most `count - 1` tokens are shared: the last one is computed
@@ -82,7 +82,7 @@ struct infer_prefix_match infer_prefix_find(uint32_t tenant, const int32_t *toke
 
 /* --- plan: how much prefill fits between two tokens (infer_plan.c) --------------------------- */
 
-struct infer_pace { /* exponential means of what this machine does */
+struct infer_pace {          /* exponential means of what this machine does */
     double decode_us;        /* one step of all running streams */
     double prefill_token_us; /* one prompt token */
 };
@@ -94,20 +94,20 @@ void infer_pace_prefill(struct infer_pace *pace, uint64_t us, uint32_t tokens);
 uint32_t infer_plan_chunk(const struct infer_pace *pace, uint32_t running, uint64_t slo_us);
 
 struct infer_victim {
-    uint8_t priority;   /* 0 highest */
-    uint32_t cells;     /* that its end would free */
+    uint8_t priority; /* 0 highest */
+    uint32_t cells;   /* that its end would free */
     uint64_t arrived_us;
 };
 /* Who gives way when the cache is full: lowest priority, then most cells, then latest arrival. */
 size_t infer_plan_victim(const struct infer_victim *victims, size_t count);
 
-/* --- sampling (infer_sample.c) ------------------------------------------------------------------ */
+/* --- sampling (infer_sample.c) ---------------------------------------------------------------- */
 
 struct infer_sampler {
     float temperature, top_p, presence, frequency;
     struct mr_prng prng;
-    uint16_t *counts;        /* of generated tokens by id; NULL without penalties */
-    int32_t *seen;           /* ids with a count */
+    uint16_t *counts; /* of generated tokens by id; NULL without penalties */
+    int32_t *seen;    /* ids with a count */
     uint32_t seen_count, vocab;
     struct infer_candidate { /* scratch for top_p */
         float p;
@@ -122,7 +122,7 @@ void infer_sampler_done(struct infer_sampler *sampler);
  * same expf. May change logits in place (penalties). */
 int32_t infer_sampler_next(struct infer_sampler *sampler, float *logits);
 
-/* --- recent latencies (infer_stat.c) ------------------------------------------------------------ */
+/* --- recent latencies (infer_stat.c) ---------------------------------------------------------- */
 
 struct infer_stat {
     uint32_t us[INFER_SAMPLES];
@@ -131,7 +131,7 @@ struct infer_stat {
 void infer_stat_add(struct infer_stat *stat, uint64_t us);
 uint32_t infer_stat_get(const struct infer_stat *stat, uint32_t permille);
 
-/* --- meter (infer_meter.c) ------------------------------------------------------------------------ */
+/* --- meter (infer_meter.c) -------------------------------------------------------------------- */
 
 struct infer_meter_slot {
     enum mr_meter_state state;
@@ -158,17 +158,17 @@ void infer_meter_end(struct infer_meter *meter, int slot, struct mr_wire_end *en
 bool infer_meter_settle(struct infer_meter *meter, uint64_t serial); /* false: unknown */
 void infer_meter_disown(struct infer_meter *meter, int owner);       /* its connection closed */
 
-/* --- what to serve, and how (infer_spec.c) ------------------------------------------------------- */
+/* --- what to serve, and how (infer_spec.c) ---------------------------------------------------- */
 
-struct infer_choice { /* what was measured to be fastest; how to open the model */
+struct infer_choice {                /* what was measured to be fastest; how to open the model */
     char file[INFER_PATH_BYTES_MAX]; /* the weights to load */
-    uint64_t file_bytes;  /* its size when it was measured; 0: not known */
-    char format[32];      /* "Q4_1 as shipped" */
-    int flash_attention;  /* 0 or 1 */
-    bool streams;         /* unrelated sequences in a cache of their own each */
-    uint32_t ubatch;      /* rows computed at once */
+    uint64_t file_bytes;             /* its size when it was measured; 0: not known */
+    char format[32];                 /* "Q4_1 as shipped" */
+    int flash_attention;             /* 0 or 1 */
+    bool streams;                    /* unrelated sequences in a cache of their own each */
+    uint32_t ubatch;                 /* rows computed at once */
     bool measured;
-    char summary[256];    /* one line for people */
+    char summary[256]; /* one line for people */
 };
 
 struct infer_config {
@@ -190,12 +190,13 @@ int infer_spec_parse(struct mr_str json, struct mr_arena *arena, struct infer_co
 int infer_choice_parse(struct mr_str json, struct infer_choice *ret_choice);
 void infer_choice_put(struct mr_buf *buf, const struct infer_choice *choice);
 
-/* --- the model file (infer_model.c) ----------------------------------------------------------------- */
+/* --- the model file (infer_model.c) ----------------------------------------------------------- */
 
-/* Says on stderr, once, what is wrong with a file that is to be loaded and what to do. true: fine. */
+/* Says on stderr, once, what is wrong with a file that is to be loaded and what to do. true: fine.
+ */
 bool infer_model_check(const char *path, const char *what);
-/* Routes llama's log: warnings and errors to stderr, the rest with `verbose`. While `capture` is on,
- * errors are kept instead; infer_log_last is the last one. */
+/* Routes llama's log: warnings and errors to stderr, the rest with `verbose`. While `capture` is
+ * on, errors are kept instead; infer_log_last is the last one. */
 void infer_log_init(bool verbose);
 void infer_log_capture(bool capture);
 const char *infer_log_last(void);
@@ -223,7 +224,7 @@ int infer_model_load(struct infer_model *model, const struct infer_config *confi
                      const struct infer_choice *choice, infer_progress_fn progress, void *context);
 void infer_model_free(struct infer_model *model);
 
-/* --- chat template (infer_chat.c) ------------------------------------------------------------------- */
+/* --- chat template (infer_chat.c) ------------------------------------------------------------- */
 
 struct infer_special {
     struct mr_str text;
@@ -244,22 +245,22 @@ int infer_chat_tokens(const struct infer_model *model, const struct mr_chat *cha
 /* The bytes of one token; empty for control tokens. At most `size`. */
 size_t infer_chat_piece(const struct infer_model *model, int32_t token, char *ret, size_t size);
 
-/* --- lanes (infer_lane.c) ----------------------------------------------------------------------------- */
+/* --- lanes (infer_lane.c) --------------------------------------------------------------------- */
 
 struct infer_seq { /* tokens, and where their keys and values lie */
     uint32_t tenant;
     int32_t *tokens;
     uint32_t token_count, token_capacity;
-    uint32_t computed_count; /* leading tokens whose cells lie in the lane */
-    struct infer_lane *lane; /* NULL: none */
-    int32_t id;              /* in that lane */
+    uint32_t computed_count;       /* leading tokens whose cells lie in the lane */
+    struct infer_lane *lane;       /* NULL: none */
+    int32_t id;                    /* in that lane */
     struct infer_request *request; /* NULL: parked, kept for the next prompt that starts alike */
-    uint8_t *saved;          /* the cells in host memory, when evicted */
+    uint8_t *saved;                /* the cells in host memory, when evicted */
     size_t saved_bytes;
-    uint32_t saved_count;    /* tokens that `saved` holds */
-    uint32_t shared_count;   /* leading tokens whose cells another sequence had first */
-    uint64_t touched;        /* order of use */
-    uint32_t take;           /* rows in the batch being built */
+    uint32_t saved_count;  /* tokens that `saved` holds */
+    uint32_t shared_count; /* leading tokens whose cells another sequence had first */
+    uint64_t touched;      /* order of use */
+    uint32_t take;         /* rows in the batch being built */
     bool used;
 };
 
@@ -269,7 +270,7 @@ struct infer_lane {
     struct llama_context *ctx;
     bool unified;
     uint32_t ids;
-    uint32_t cells;       /* of each stream, or of the whole when unified */
+    uint32_t cells; /* of each stream, or of the whole when unified */
     struct infer_seq *by_id[INFER_SLOTS_MAX + 1];
 };
 int infer_lane_open(struct infer_lane *lane, const struct infer_model *model,
@@ -283,7 +284,8 @@ void infer_lane_detach(struct infer_seq *seq);
 void infer_lane_trim(struct infer_seq *seq, uint32_t count);
 /* `seq`, just attached and empty, gets the first `count` tokens' cells of `donor`, same lane. */
 void infer_lane_fork(struct infer_seq *donor, struct infer_seq *seq, uint32_t count);
-/* Cells to host memory and back. save keeps them in the lane too. 0, MR_ENO_MEMORY, MR_EINTERNAL. */
+/* Cells to host memory and back. save keeps them in the lane too. 0, MR_ENO_MEMORY, MR_EINTERNAL.
+ */
 int infer_lane_save(struct infer_seq *seq);
 int infer_lane_restore(struct infer_seq *seq); /* seq is attached and empty; frees `saved` */
 void infer_lane_saved_drop(struct infer_seq *seq);
@@ -293,7 +295,7 @@ uint32_t infer_lane_used(const struct infer_lane *lane);
 struct infer_seq *infer_lane_parked(const struct infer_lane *lane);
 uint32_t infer_lane_running(const struct infer_lane *lane); /* sequences with a request */
 
-/* --- engine (infer_engine.c, infer_admit.c, infer_step.c) --------------------------------------------- */
+/* --- engine (infer_engine.c, infer_admit.c, infer_step.c) ------------------------------------- */
 
 struct infer_request {
     bool used;
@@ -303,8 +305,8 @@ struct infer_request {
     int owner;       /* connection, or -1 when it is gone */
     uint8_t priority;
     uint64_t arrived_us, admitted_us, first_us, last_us;
-    uint64_t order; /* of arrival */
-    int64_t credit; /* tokens that may still be sent */
+    uint64_t order;       /* of arrival */
+    int64_t credit;       /* tokens that may still be sent */
     uint32_t held_tokens; /* decoded, text not sent yet */
     uint32_t prompt_count, max_tokens;
     struct mr_usage usage;
@@ -365,7 +367,8 @@ struct infer_request *infer_engine_find(struct infer_engine *engine, int owner, 
 void infer_engine_cancel(struct infer_engine *engine, struct infer_request *request);
 /* Its connection closed: cancels all of the owner's requests; their ENDs stay unsettled. */
 void infer_engine_disown(struct infer_engine *engine, int owner);
-/* One round: admit, prefill some, decode one token for each stream. false: nothing could be done. */
+/* One round: admit, prefill some, decode one token for each stream. false: nothing could be done.
+ */
 bool infer_engine_step(struct infer_engine *engine);
 void infer_engine_stats(struct infer_engine *engine, struct mr_wire_stats *ret);
 
@@ -384,7 +387,7 @@ bool infer_step_lane(struct infer_engine *engine, struct infer_lane *lane, uint3
 int infer_step_init(struct infer_engine *engine);
 void infer_step_done(struct infer_engine *engine);
 
-/* --- the programs ---------------------------------------------------------------------------------------- */
+/* --- the programs ----------------------------------------------------------------------------- */
 
 int infer_loop_run(const struct infer_config *config, const struct infer_choice *choice);
 int infer_bench_run(const struct infer_config *config, const struct infer_choice *choice);

@@ -7,7 +7,8 @@
  *             has no cells.
  * Fails:      restore: the caller computes the tokens again.
  * Ends:       infer_lane_close.
- * Idea:       work/infer/README.md, "Two kinds of lane".  Tests: tests/unit/infer/test_infer_model.c
+ * Idea:       work/infer/README.md, "Two kinds of lane".  Tests:
+ * tests/unit/infer/test_infer_model.c
  */
 #include "infer_int.h"
 
@@ -152,8 +153,7 @@ int infer_lane_restore(struct infer_seq *seq)
 {
     MR_ASSERT(seq->saved != NULL && seq->computed_count == 0);
     infer_log_capture(true); /* a full lane is no error: we compute again */
-    size_t used =
-        llama_state_seq_set_data(seq->lane->ctx, seq->saved, seq->saved_bytes, seq->id);
+    size_t used = llama_state_seq_set_data(seq->lane->ctx, seq->saved, seq->saved_bytes, seq->id);
     infer_log_capture(false);
     uint32_t count = seq->saved_count;
     infer_lane_saved_drop(seq);

@@ -37,8 +37,10 @@ static int listen_on(const char *path, int *ret_fd)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t n = strlen(path);
     if (n >= sizeof(address.sun_path)) {
-        (void)fprintf(stderr, "millrace-infer: socket %s: the path is longer than %zu bytes; use a "
-                              "shorter one\n", path, sizeof(address.sun_path) - 1);
+        (void)fprintf(stderr,
+                      "millrace-infer: socket %s: the path is longer than %zu bytes; use a "
+                      "shorter one\n",
+                      path, sizeof(address.sun_path) - 1);
         return MR_EINVALID;
     }
     memcpy(address.sun_path, path, n + 1);
@@ -80,12 +82,12 @@ static void ready_write(const struct infer_config *config)
     }
     char path[4096];
     int n = snprintf(path, sizeof(path), "%s/ready", config->run_dir);
-    int fd = n < 0 || (size_t)n >= sizeof(path)
-                 ? -1
-                 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int fd =
+        n < 0 || (size_t)n >= sizeof(path) ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
-        (void)fprintf(stderr, "millrace-infer: %s: %s; nobody will know that this worker is ready\n",
-                      path, strerror(errno));
+        (void)fprintf(stderr,
+                      "millrace-infer: %s: %s; nobody will know that this worker is ready\n", path,
+                      strerror(errno));
         return;
     }
     (void)close(fd); /* empty */
@@ -168,8 +170,8 @@ static void turn(struct infer_loop *loop, int timeout_ms)
         if (conn->used) {
             bool unsent = infer_conn_unsent(conn) > 0;
             owners[count] = i;
-            polls[count++] = (struct pollfd){
-                .fd = conn->fd, .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
+            polls[count++] =
+                (struct pollfd){.fd = conn->fd, .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
         }
     }
     loop->polled_us = infer_now_us();

@@ -14,13 +14,19 @@ struct infer_conn {
     bool used;
     int fd;
     struct mr_buf in, out;
-    size_t sent; /* of out */
+    size_t sent;           /* of out */
     struct mr_arena arena; /* of the frame being handled */
 };
 
 /* The measuring child: see infer_idle.c. */
-enum infer_idle_state { INFER_IDLE_OFF, INFER_IDLE_WAITS, INFER_IDLE_RUNS, INFER_IDLE_PAUSED,
-                        INFER_IDLE_DONE, INFER_IDLE_STATE_COUNT };
+enum infer_idle_state {
+    INFER_IDLE_OFF,
+    INFER_IDLE_WAITS,
+    INFER_IDLE_RUNS,
+    INFER_IDLE_PAUSED,
+    INFER_IDLE_DONE,
+    INFER_IDLE_STATE_COUNT
+};
 struct infer_idle {
     enum infer_idle_state state;
     pid_t child;

@@ -100,9 +100,10 @@ static int number_option(const char *name, const char *text, uint64_t least, uin
 {
     uint64_t value = 0;
     if (mr_str_to_u64(mr_str_from(text), &value) != 0 || value < least || value > most) {
-        (void)fprintf(stderr, "millrace-infer: --%s must be a whole number from %llu to %llu, not "
-                              "'%s'\n", name, (unsigned long long)least, (unsigned long long)most,
-                      text);
+        (void)fprintf(stderr,
+                      "millrace-infer: --%s must be a whole number from %llu to %llu, not "
+                      "'%s'\n",
+                      name, (unsigned long long)least, (unsigned long long)most, text);
         return MR_EINVALID;
     }
     *ret = (uint32_t)value;
@@ -135,29 +136,60 @@ static int adapter_option(struct infer_config *config, const char *path)
 static int option_take(struct infer_config *config, int code, bool *ret_background)
 {
     switch ((enum option_code)code) {
-    case OPT_MODEL: config->model = optarg; return 0;
-    case OPT_SOCKET: config->socket = optarg; return 0;
-    case OPT_NAME: config->name = optarg; return 0;
-    case OPT_ADAPTER: return adapter_option(config, optarg);
-    case OPT_SLOTS: return number_option("slots", optarg, 1, INFER_SLOTS_MAX, &config->slots);
+    case OPT_MODEL:
+        config->model = optarg;
+        return 0;
+    case OPT_SOCKET:
+        config->socket = optarg;
+        return 0;
+    case OPT_NAME:
+        config->name = optarg;
+        return 0;
+    case OPT_ADAPTER:
+        return adapter_option(config, optarg);
+    case OPT_SLOTS:
+        return number_option("slots", optarg, 1, INFER_SLOTS_MAX, &config->slots);
     case OPT_CONTEXT:
         return number_option("context", optarg, 0, INFER_CONTEXT_MAX, &config->context);
     case OPT_THREADS:
         return number_option("threads", optarg, 1, INFER_THREADS_MAX, &config->threads);
-    case OPT_ITL: return number_option("itl-ms", optarg, 1, INFER_ITL_MS_MAX, &config->itl_ms);
-    case OPT_RUN_DIR: config->run_dir = optarg; return 0;
-    case OPT_CACHE_DIR: config->cache_dir = optarg; return 0;
-    case OPT_NO_CONVERT: config->no_convert = true; return 0;
-    case OPT_NO_TUNE: config->no_tune = true; return 0;
-    case OPT_QUALITY: return share_option(optarg, &config->quality_bound);
-    case OPT_VERBOSE: config->verbose = true; return 0;
-    case OPT_TUNE: config->tune = true; return 0;
-    case OPT_BACKGROUND: *ret_background = true; return 0;
-    case OPT_BENCH: config->bench = true; return 0;
-    case OPT_QUICK: config->quick = true; return 0;
-    case OPT_JSON: config->json = true; return 0;
+    case OPT_ITL:
+        return number_option("itl-ms", optarg, 1, INFER_ITL_MS_MAX, &config->itl_ms);
+    case OPT_RUN_DIR:
+        config->run_dir = optarg;
+        return 0;
+    case OPT_CACHE_DIR:
+        config->cache_dir = optarg;
+        return 0;
+    case OPT_NO_CONVERT:
+        config->no_convert = true;
+        return 0;
+    case OPT_NO_TUNE:
+        config->no_tune = true;
+        return 0;
+    case OPT_QUALITY:
+        return share_option(optarg, &config->quality_bound);
+    case OPT_VERBOSE:
+        config->verbose = true;
+        return 0;
+    case OPT_TUNE:
+        config->tune = true;
+        return 0;
+    case OPT_BACKGROUND:
+        *ret_background = true;
+        return 0;
+    case OPT_BENCH:
+        config->bench = true;
+        return 0;
+    case OPT_QUICK:
+        config->quick = true;
+        return 0;
+    case OPT_JSON:
+        config->json = true;
+        return 0;
     case OPT_HELP:
-    case OPT_VERSION: break;
+    case OPT_VERSION:
+        break;
     }
     return MR_EINVALID;
 }
@@ -200,8 +232,7 @@ static int spec_read(struct infer_config *config, struct mr_arena *arena)
     char problem[256] = "cannot be read";
     int error = bad || bytes.failed
                     ? MR_EIO
-                    : infer_spec_parse(mr_buf_str(&bytes), arena, config, problem,
-                                       sizeof(problem));
+                    : infer_spec_parse(mr_buf_str(&bytes), arena, config, problem, sizeof(problem));
     mr_buf_done(&bytes);
     if (error != 0) {
         (void)fprintf(stderr, "millrace-infer: %s: %s\n", path, problem);
@@ -307,7 +338,8 @@ int main(int argc, char **argv)
     struct mr_arena arena;
     mr_arena_init(&arena, 4u << 20);
     bool background = false;
-    /* Options once to find the run's folder, the spec, and options again: they have the last word. */
+    /* Options once to find the run's folder, the spec, and options again: they have the last word.
+     */
     int code = environment_read(&config) != 0 ? EXIT_FAILURE : 0;
     if (code == 0) {
         code = options_read(argc, argv, &config, &background);

@@ -53,8 +53,8 @@ static struct llama_context *context_open(struct llama_model *model,
     params.n_outputs_max = outputs;
     params.n_threads = (int32_t)threads;
     params.n_threads_batch = (int32_t)threads;
-    params.flash_attn_type = choice->flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                                                     : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.flash_attn_type =
+        choice->flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.kv_unified = !choice->streams;
     params.no_perf = true;
     infer_log_capture(true);
@@ -117,7 +117,8 @@ static double decode_time(struct llama_context *ctx, struct llama_batch *batch, 
         best_us = MR_MIN(best_us, cpu_us() - start_us);
         for (uint32_t id = 0; id < streams; id++) {
             (void)llama_memory_seq_rm(llama_get_memory(ctx), (llama_seq_id)id,
-                                      (llama_pos)CONTEXT_TOKENS, -1); /* its last cell: can be cut */
+                                      (llama_pos)CONTEXT_TOKENS,
+                                      -1); /* its last cell: can be cut */
         }
     }
     return (double)streams * 1e6 / (double)MR_MAX(best_us, 1u);

@@ -13,11 +13,11 @@ struct mr_str infer_sample_text(void);
 
 #define INFER_MEASURE_TOKENS_MAX 1024u
 enum infer_point { /* what is timed; all are tokens per second */
-    INFER_POINT_PREFILL,
-    INFER_POINT_DECODE_1,
-    INFER_POINT_DECODE_4,
-    INFER_POINT_DECODE_ALL, /* as many streams as slots, 16 at most */
-    INFER_POINT_COUNT
+                   INFER_POINT_PREFILL,
+                   INFER_POINT_DECODE_1,
+                   INFER_POINT_DECODE_4,
+                   INFER_POINT_DECODE_ALL, /* as many streams as slots, 16 at most */
+                   INFER_POINT_COUNT
 };
 struct infer_speed {
     double tokens_per_s[INFER_POINT_COUNT];

@@ -11,8 +11,7 @@
  */
 #include "infer_int.h"
 
-uint32_t infer_prefix_common(const int32_t *a, uint32_t a_count, const int32_t *b,
-                             uint32_t b_count)
+uint32_t infer_prefix_common(const int32_t *a, uint32_t a_count, const int32_t *b, uint32_t b_count)
 {
     uint32_t n = MR_MIN(a_count, b_count);
     uint32_t i = 0;
@@ -34,13 +33,11 @@ struct infer_prefix_match infer_prefix_find(uint32_t tenant, const int32_t *toke
         if (donor->tenant != tenant) {
             continue;
         }
-        uint32_t common =
-            infer_prefix_common(tokens, count - 1, donor->tokens, donor->token_count);
+        uint32_t common = infer_prefix_common(tokens, count - 1, donor->tokens, donor->token_count);
         uint32_t now = MR_MIN(common, donor->computed_count);
         /* Between equals a parked sequence is better: it is taken over without a copy. */
-        bool better = now > match.now_count ||
-                      (now > 0 && now == match.now_count && !donor->live &&
-                       match.now >= 0 && donors[match.now].live);
+        bool better = now > match.now_count || (now > 0 && now == match.now_count && !donor->live &&
+                                                match.now >= 0 && donors[match.now].live);
         if (better) {
             match.now = (int)i;
             match.now_count = now;

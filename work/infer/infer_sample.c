@@ -153,8 +153,8 @@ static int32_t draw(struct infer_sampler *sampler, const float *logits)
 int32_t infer_sampler_next(struct infer_sampler *sampler, float *logits)
 {
     penalties_apply(sampler, logits);
-    int32_t id = sampler->temperature > 0.0f ? draw(sampler, logits)
-                                             : greatest(logits, sampler->vocab);
+    int32_t id =
+        sampler->temperature > 0.0f ? draw(sampler, logits) : greatest(logits, sampler->vocab);
     penalties_note(sampler, id);
     return id;
 }

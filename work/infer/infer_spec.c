@@ -85,7 +85,8 @@ static int adapters_get(const struct parse *parse, yyjson_val *value, struct inf
     size_t i = 0;
     size_t count = 0;
     yyjson_val *item = NULL;
-    yyjson_arr_foreach(value, i, count, item) {
+    yyjson_arr_foreach(value, i, count, item)
+    {
         int error = text_get(parse, item, "adapters", &config->adapters[i]);
         if (error != 0) return error;
         config->adapter_count++;
@@ -166,7 +167,8 @@ int infer_spec_parse(struct mr_str json, struct mr_arena *arena, struct infer_co
     size_t count = 0;
     yyjson_val *key = NULL;
     yyjson_val *value = NULL;
-    yyjson_obj_foreach(yyjson_doc_get_root(doc), i, count, key, value) {
+    yyjson_obj_foreach(yyjson_doc_get_root(doc), i, count, key, value)
+    {
         error = field_get(&parse, yyjson_get_str(key), value, &result);
         if (error != 0) break;
     }

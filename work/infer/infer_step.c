@@ -14,7 +14,7 @@
 #include <llama.h>
 
 #define PIECE_BYTES_MAX 512u
-#define BRIDGE_MAX      2 /* rows for idle ids that are cheaper than a second micro-batch */
+#define BRIDGE_MAX      2  /* rows for idle ids that are cheaper than a second micro-batch */
 #define LONG_ROUNDS     3u /* a prompt that needs more rounds shares them */
 #define BATCH_ROWS      (INFER_BATCH_TOKENS + INFER_SLOTS_MAX)
 
@@ -35,7 +35,7 @@ void infer_step_done(struct infer_engine *engine)
     }
 }
 
-/* --- after decode: one token more ----------------------------------------------------------------- */
+/* --- after decode: one token more ------------------------------------------------------------- */
 
 static bool token_append(struct infer_seq *seq, int32_t token)
 {
@@ -99,7 +99,7 @@ static void token_sample(struct infer_engine *engine, struct infer_request *requ
     }
 }
 
-/* --- batches ------------------------------------------------------------------------------------------ */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static void row_put(struct llama_batch *batch, int32_t token, uint32_t position, int32_t id,
                     bool logits)
@@ -130,9 +130,8 @@ static void batch_build(struct infer_engine *engine, struct infer_lane *lane, bo
         if (seq == NULL || seq->take == 0) {
             continue;
         }
-        for (int32_t hole = last + 1; bridge && last >= 0 && id - last - 1 <= BRIDGE_MAX &&
-                                      hole < id;
-             hole++) {
+        for (int32_t hole = last + 1;
+             bridge && last >= 0 && id - last - 1 <= BRIDGE_MAX && hole < id; hole++) {
             const struct infer_seq *idle = lane->by_id[hole];
             uint32_t position = idle != NULL ? idle->computed_count : 0;
             if (position < lane->cells) {
@@ -227,8 +226,8 @@ static bool room_make(struct infer_engine *engine, struct infer_lane *lane)
         struct infer_seq *seq = lane->by_id[i];
         if (seq != NULL && seq->request != NULL) {
             uint32_t own = seq->computed_count - MR_MIN(seq->shared_count, seq->computed_count);
-            victims[count] = (struct infer_victim){seq->request->priority, own,
-                                                   seq->request->arrived_us};
+            victims[count] =
+                (struct infer_victim){seq->request->priority, own, seq->request->arrived_us};
             list[count++] = seq->request;
         }
     }
@@ -260,7 +259,7 @@ static void takes_decode(struct infer_engine *engine, struct infer_lane *lane, b
     }
 }
 
-/* --- what to take ------------------------------------------------------------------------------------- */
+/* --- what to take ----------------------------------------------------------------------------- */
 
 static int compare_prefill(const void *a, const void *b)
 {
@@ -315,8 +314,9 @@ static uint32_t prefill_take(struct infer_engine *engine, struct infer_seq *seq,
     return MR_MIN(take, room);
 }
 
-/* The prompts to go on with, and how much of each, in `take`. The first in order has the whole chunk,
- * unless it is so long that others would wait for many rounds: then it leaves half to the shortest. */
+/* The prompts to go on with, and how much of each, in `take`. The first in order has the whole
+ * chunk, unless it is so long that others would wait for many rounds: then it leaves half to the
+ * shortest. */
 static size_t prefill_takes(struct infer_engine *engine, struct infer_lane *lane,
                             struct infer_seq **list, uint32_t *chunk_left)
 {

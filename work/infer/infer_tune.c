@@ -34,7 +34,8 @@
 struct format {
     const char *name;
     enum llama_ftype ftype;
-    enum ggml_type embedding; /* of the token embedding, often the output too; COUNT: as ftype says */
+    enum ggml_type
+        embedding; /* of the token embedding, often the output too; COUNT: as ftype says */
     double bytes_per_weight;
 };
 /* As shipped comes first, always. F32 and the K formats never won where they were tried. */
@@ -113,8 +114,9 @@ static void choice_shipped(const struct infer_config *config, struct infer_choic
     *ret = (struct infer_choice){.streams = true, .ubatch = INFER_BATCH_TOKENS};
     (void)snprintf(ret->file, sizeof(ret->file), "%s", config->model);
     (void)snprintf(ret->format, sizeof(ret->format), "as shipped");
-    (void)snprintf(ret->summary, sizeof(ret->summary),
-                   "weights as shipped, flash attention off, a cache for each stream; not measured");
+    (void)snprintf(
+        ret->summary, sizeof(ret->summary),
+        "weights as shipped, flash attention off, a cache for each stream; not measured");
 }
 
 static bool choice_load(const struct infer_config *config, struct infer_choice *ret)
@@ -174,8 +176,7 @@ struct tune {
 static struct llama_model *model_open(const char *path)
 {
     infer_log_capture(true);
-    struct llama_model *model =
-        llama_model_load_from_file(path, llama_model_default_params());
+    struct llama_model *model = llama_model_load_from_file(path, llama_model_default_params());
     infer_log_capture(false);
     return model;
 }
@@ -183,10 +184,11 @@ static struct llama_model *model_open(const char *path)
 static void say(const struct infer_config *config, const char *what, const struct infer_speed *s)
 {
     (void)config;
-    (void)fprintf(stderr, "millrace-infer: tune: %-44s prefill %6.0f, decode %5.0f %5.0f %5.0f "
-                          "tokens/s\n", what, s->tokens_per_s[INFER_POINT_PREFILL],
-                  s->tokens_per_s[INFER_POINT_DECODE_1], s->tokens_per_s[INFER_POINT_DECODE_4],
-                  s->tokens_per_s[INFER_POINT_DECODE_ALL]);
+    (void)fprintf(stderr,
+                  "millrace-infer: tune: %-44s prefill %6.0f, decode %5.0f %5.0f %5.0f "
+                  "tokens/s\n",
+                  what, s->tokens_per_s[INFER_POINT_PREFILL], s->tokens_per_s[INFER_POINT_DECODE_1],
+                  s->tokens_per_s[INFER_POINT_DECODE_4], s->tokens_per_s[INFER_POINT_DECODE_ALL]);
 }
 
 static int convert(const struct infer_config *config, const struct format *format,
@@ -222,8 +224,7 @@ static void format_try(struct tune *tune, const struct format *format)
     char part[PATH_BYTES];
     char target[PATH_BYTES];
     char suffix[64];
-    (void)snprintf(suffix, sizeof(suffix), ".%.8s%s.gguf",
-                   llama_ftype_name(format->ftype),
+    (void)snprintf(suffix, sizeof(suffix), ".%.8s%s.gguf", llama_ftype_name(format->ftype),
                    format->embedding != GGML_TYPE_COUNT ? "-e8" : "");
     for (char *c = suffix; *c != '\0'; c++) {
         *c = *c == ' ' || *c == '/' ? '_' : *c;
@@ -351,7 +352,8 @@ static void summary_write(struct tune *tune)
     }
     (void)snprintf(best->summary, sizeof(best->summary),
                    "%s, flash attention %s, %s, %u rows at once: %.2f times as shipped%s, measured "
-                   "in %llu s", best->format, best->flash_attention ? "on" : "off",
+                   "in %llu s",
+                   best->format, best->flash_attention ? "on" : "off",
                    best->streams ? "a cache for each stream" : "one cache for all streams",
                    best->ubatch, gain, rise,
                    (unsigned long long)((infer_now_us() - tune->started_us) / 1000000u));
@@ -406,8 +408,10 @@ int infer_tune_run(const struct infer_config *config)
     int error = 0;
     struct infer_choice known;
     if (choice_load(config, &known)) {
-        (void)fprintf(stderr, "millrace-infer: already measured: %s; remove the .tune.json in %s to "
-                              "measure anew\n", known.summary, config->cache_dir);
+        (void)fprintf(stderr,
+                      "millrace-infer: already measured: %s; remove the .tune.json in %s to "
+                      "measure anew\n",
+                      known.summary, config->cache_dir);
         (void)unlink(lock);
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         (void)fprintf(stderr, "millrace-infer: another process measures this model already\n");

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The smallest world for ctl: everything is one queue, so every order of things can be written down.
+/* The smallest world for ctl: everything is one queue, so every order of things can be written
+ * down.
  *
  * Owns:       all of it, until world_free.
- * Invariants: (1) a lease is started once in its life, whatever is asked; (2) what was acknowledged by
- *             the store survives world_kill, what was not may or may not.
+ * Invariants: (1) a lease is started once in its life, whatever is asked; (2) what was acknowledged
+ * by the store survives world_kill, what was not may or may not.
  */
 #include "ctl_world.h"
 
@@ -84,7 +85,8 @@ static bool run_timer(struct ctl_world *w)
 {
     struct mr_timer **due = NULL;
     for (struct mr_timer **link = &w->timers; *link != NULL; link = &(*link)->next) {
-        if ((*link)->at_us <= w->now_us && (due == NULL || (*link)->at_us < (*due)->at_us)) due = link;
+        if ((*link)->at_us <= w->now_us && (due == NULL || (*link)->at_us < (*due)->at_us))
+            due = link;
     }
     if (due == NULL) return false;
     struct mr_timer timer = **due;
@@ -112,7 +114,7 @@ void world_pass(struct ctl_world *w, uint64_t us)
     world_run(w);
 }
 
-/* --- store ------------------------------------------------------------------------------------- */
+/* --- store ------------------------------------------------------------------------------------ */
 
 static struct ctl_world *of_store(struct mr_store *store)
 {
@@ -158,7 +160,8 @@ static void store_group(struct ctl_world *w, const struct mr_store_group *group)
     }
     for (size_t i = 0; i < group->ledger_count; i++) {
         bool known = false;
-        for (size_t k = 0; k < w->ledger_count; k++) known = known || w->ledger[k] == group->ledger[i].entry;
+        for (size_t k = 0; k < w->ledger_count; k++)
+            known = known || w->ledger[k] == group->ledger[i].entry;
         if (known) continue;
         w->ledger[w->ledger_count++] = group->ledger[i].entry;
         struct mr_reader reader = mr_reader_from(group->ledger[i].bytes);
@@ -209,8 +212,8 @@ static int store_read(struct mr_store *store, uint64_t seq,
     return 0;
 }
 
-static void store_snapshot_put(struct mr_store *store, uint64_t epoch, uint64_t seq, struct mr_str bytes,
-                               mr_store_done done, void *arg)
+static void store_snapshot_put(struct mr_store *store, uint64_t epoch, uint64_t seq,
+                               struct mr_str bytes, mr_store_done done, void *arg)
 {
     struct ctl_world *w = of_store(store);
     assert_false(w->snapshot.busy);
@@ -232,7 +235,8 @@ static void store_snapshot_put(struct mr_store *store, uint64_t epoch, uint64_t 
     env_post(&w->env, 0, &w->snapshot.post);
 }
 
-static int store_snapshot_get(struct mr_store *store, uint32_t n, struct mr_buf *buf, uint64_t *ret_seq)
+static int store_snapshot_get(struct mr_store *store, uint32_t n, struct mr_buf *buf,
+                              uint64_t *ret_seq)
 {
     struct ctl_world *w = of_store(store);
     if (n >= 2 || w->snapshots[n].p == NULL) return MR_ENOT_FOUND;
@@ -253,7 +257,7 @@ static const struct mr_store_ops store_ops = {.epoch_take = store_epoch,
                                               .snapshot_get = store_snapshot_get,
                                               .stats = store_stats};
 
-/* --- engine -------------------------------------------------------------------------------------- */
+/* --- engine ----------------------------------------------------------------------------------- */
 
 static struct ctl_world *of_engine(struct mr_engine *engine)
 {
@@ -267,7 +271,8 @@ static struct world_lease *lease_of(struct mr_engine *engine, uint64_t id)
 }
 
 static void engine_watch(struct mr_engine *engine,
-                         void (*report)(void *arg, const struct mr_engine_report *report), void *arg)
+                         void (*report)(void *arg, const struct mr_engine_report *report),
+                         void *arg)
 {
     of_engine(engine)->report = report;
     of_engine(engine)->report_arg = arg;
@@ -292,7 +297,8 @@ static void engine_start(struct mr_engine *engine, const struct mr_engine_start 
     copy(lease->spec, sizeof lease->spec, start->spec_json);
     lease->env[0] = 0;
     for (size_t i = 0, n = 0; i < start->env_count && n < sizeof lease->env; i++) {
-        n += (size_t)snprintf(lease->env + n, sizeof lease->env - n, "%.*s;", MR_STR_ARG(start->env[i]));
+        n += (size_t)snprintf(lease->env + n, sizeof lease->env - n, "%.*s;",
+                              MR_STR_ARG(start->env[i]));
     }
 }
 
@@ -324,11 +330,13 @@ static void engine_sweep(struct mr_engine *engine)
 
 static void engine_address(struct mr_engine *engine, struct mr_lease_id id, struct mr_buf *buf)
 {
-    if (lease_of(engine, id.v)->started) mr_buf_printf(buf, "unix:/lease-%llu", (unsigned long long)id.v);
+    if (lease_of(engine, id.v)->started)
+        mr_buf_printf(buf, "unix:/lease-%llu", (unsigned long long)id.v);
 }
 
-static int engine_file(struct mr_engine *engine, struct mr_workload_id workload, uint32_t run, uint32_t rank,
-                       struct mr_str name, uint64_t offset, size_t max, struct mr_buf *buf)
+static int engine_file(struct mr_engine *engine, struct mr_workload_id workload, uint32_t run,
+                       uint32_t rank, struct mr_str name, uint64_t offset, size_t max,
+                       struct mr_buf *buf)
 {
     (void)engine, (void)max;
     if (!mr_str_equal(name, MR_STR("stdout"))) return MR_ENOT_FOUND;
@@ -346,7 +354,8 @@ static const struct mr_engine_ops engine_ops = {.watch = engine_watch,
                                                 .address = engine_address,
                                                 .file_read = engine_file};
 
-void world_say(struct ctl_world *w, enum mr_engine_report_kind kind, uint64_t lease, int exit, int code)
+void world_say(struct ctl_world *w, enum mr_engine_report_kind kind, uint64_t lease, int exit,
+               int code)
 {
     struct mr_engine_report report = {
         .kind = kind, .lease = {lease}, .exit_kind = exit, .code = code, .checkpoint_step = 1};
@@ -355,7 +364,7 @@ void world_say(struct ctl_world *w, enum mr_engine_report_kind kind, uint64_t le
     world_run(w);
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void on_routes(void *arg, const struct mr_routes *routes)
 {
@@ -424,7 +433,8 @@ void world_kill(struct ctl_world *w)
     mr_ctl_free(w->ctl);
     w->ctl = NULL;
     assert_null(w->timers); /* ctl leaves none behind */
-    for (size_t i = 0; i < WORLD_LEASES; i++) w->leases[i].adopted = false;
+    for (size_t i = 0; i < WORLD_LEASES; i++)
+        w->leases[i].adopted = false;
 }
 
 static void stopped(void *arg)
@@ -445,14 +455,15 @@ void world_stop(struct ctl_world *w)
 void world_free(struct ctl_world *w)
 {
     if (w->ctl != NULL) world_kill(w);
-    for (size_t i = 0; i < WORLD_RECORDS; i++) free(w->records[i].p);
+    for (size_t i = 0; i < WORLD_RECORDS; i++)
+        free(w->records[i].p);
     free(w->snapshots[0].p);
     free(w->snapshots[1].p);
     mr_routes_unref(w->routes);
     free(w);
 }
 
-/* --- calls --------------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static void answered(struct mr_ctl_call *call)
 {
@@ -470,7 +481,8 @@ int world_ask_call(struct ctl_world *w, struct mr_ctl_call *call)
     mr_ctl_call(&w->env, call);
     assert_int_equal(done, 0);
     world_run(w);
-    for (int i = 0; i < 20 && done == 0 && !w->crashed; i++) world_pass(w, 100000); /* a full disk */
+    for (int i = 0; i < 20 && done == 0 && !w->crashed; i++)
+        world_pass(w, 100000); /* a full disk */
     if (w->crashed) world_kill(w);
     if (done == 0) {
         assert_true(w->crashed);
@@ -487,13 +499,11 @@ int world_ask_call(struct ctl_world *w, struct mr_ctl_call *call)
     return call->error;
 }
 
-int world_ask(struct ctl_world *w, enum mr_ctl_op op, struct world_who who, uint64_t id, const char *body)
+int world_ask(struct ctl_world *w, enum mr_ctl_op op, struct world_who who, uint64_t id,
+              const char *body)
 {
-    struct mr_ctl_call call = {.op = op,
-                               .tenant = {who.tenant},
-                               .admin = who.admin,
-                               .id = id,
-                               .body = mr_str_from(body)};
+    struct mr_ctl_call call = {
+        .op = op, .tenant = {who.tenant}, .admin = who.admin, .id = id, .body = mr_str_from(body)};
     return world_ask_call(w, &call);
 }
 
@@ -522,7 +532,7 @@ void world_home(struct ctl_world *w)
     assert_true(mr_ctl_is_new(w->ctl));
     assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"default\"}"), 0);
     assert_int_equal(world_number(w->out, "id"), 1);
-    assert_int_equal(world_ask(w, MR_CTL_NODE_SET, ADMIN, 0,
-                               "{\"id\":1,\"cpu_milli\":8000,\"mem_mib\":16384}"),
-                     0);
+    assert_int_equal(
+        world_ask(w, MR_CTL_NODE_SET, ADMIN, 0, "{\"id\":1,\"cpu_milli\":8000,\"mem_mib\":16384}"),
+        0);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to tests/unit/ctl: one queue, one clock, a journal in memory, an engine that does as told. */
+/* Private to tests/unit/ctl: one queue, one clock, a journal in memory, an engine that does as
+ * told. */
 #ifndef CTL_WORLD_H
 #define CTL_WORLD_H
 
@@ -60,7 +61,7 @@ struct ctl_world {
         bool busy;
     } append, snapshot;
     uint64_t appends; /* so far */
-    uint64_t fail_at;  /* this append fails … */
+    uint64_t fail_at; /* this append fails … */
     bool fail_for_ever;
     int fail_error;
     uint64_t crash_at; /* the world ends at this append … */
@@ -91,7 +92,7 @@ struct world_who {
     uint32_t tenant;
     bool admin;
 };
-#define ADMIN ((struct world_who){.admin = true})
+#define ADMIN    ((struct world_who){.admin = true})
 #define USER(id) ((struct world_who){.tenant = (id)})
 /* Asks and runs until it is answered. 1 when the world crashed before. Text in out and problem. */
 int world_ask(struct ctl_world *w, enum mr_ctl_op op, struct world_who who, uint64_t id,
@@ -101,7 +102,8 @@ int world_ask_key(struct ctl_world *w, struct world_who who, const char *body, c
 int world_ask_call(struct ctl_world *w, struct mr_ctl_call *call);
 uint64_t world_number(const char *json, const char *name); /* "name":N in it; 0: none */
 
-void world_say(struct ctl_world *w, enum mr_engine_report_kind kind, uint64_t lease, int exit, int code);
+void world_say(struct ctl_world *w, enum mr_engine_report_kind kind, uint64_t lease, int exit,
+               int code);
 /* A tenant, a node of 8 vCPU and 16 GiB. */
 void world_home(struct ctl_world *w);
 

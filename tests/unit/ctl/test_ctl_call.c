@@ -26,7 +26,8 @@ static void first_start_has_prices_and_nothing_else(void **state)
     assert_true(mr_ctl_is_new(w->ctl));
     assert_int_equal(world_ask(w, MR_CTL_QUEUE, ADMIN, 0, NULL), 0);
     assert_string_equal(w->out, "{\"workloads\":[],\"has_more\":false}");
-    assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\"}"), MR_ENOT_FOUND);
+    assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\"}"),
+                     MR_ENOT_FOUND);
     assert_non_null(strstr(w->problem, "no tenant 'default'"));
     world_kill(w);
     assert_int_equal(world_start(w), 0);
@@ -51,10 +52,12 @@ static void job_runs_from_document_to_exit(void **state)
     assert_false(w->forgot_early);
     assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(1), 1, NULL), 0);
     assert_non_null(strstr(w->out, "\"state\":\"failed\""));
-    assert_non_null(strstr(w->out, "\"exit\":{\"kind\":\"code\",\"code\":3,\"text\":\"exited with code 3\"}"));
+    assert_non_null(
+        strstr(w->out, "\"exit\":{\"kind\":\"code\",\"code\":3,\"text\":\"exited with code 3\"}"));
     assert_true(w->feeds > 0);
     assert_int_equal(world_ask(w, MR_CTL_USAGE, USER(1), 0, NULL), 0);
-    assert_non_null(strstr(w->out, "\"ConsumedUnit\":\"vCPU-hours\",\"BilledCost\":0.0000555")); /* 5 s at $0.04/h */
+    assert_non_null(strstr(
+        w->out, "\"ConsumedUnit\":\"vCPU-hours\",\"BilledCost\":0.0000555")); /* 5 s at $0.04/h */
     world_free(w);
 }
 
@@ -113,14 +116,17 @@ static void batch_takes_and_refuses_each_document_by_itself(void **state)
     struct ctl_world *w = home();
     (void)state;
     submit(w, USER(1), "{\"workloads\":[{\"run\":\"a\"},{\"rnu\":\"b\"},{\"run\":\"c\"}]}");
-    const char *first = strstr(w->out, "{\"id\":1,"), *second = strstr(w->out, "did you mean 'run'");
+    const char *first = strstr(w->out, "{\"id\":1,"),
+               *second = strstr(w->out, "did you mean 'run'");
     const char *third = strstr(w->out, "{\"id\":2,");
     assert_true(first != NULL && second != NULL && third != NULL);
     assert_true(first < second && second < third); /* in order */
     submit(w, USER(1), "{\"workloads\":[{\"rnu\":\"b\"}]}");
     assert_null(strstr(w->out, "\"id\""));
     assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"workloads\":[]}"), MR_ETOO_LARGE);
-    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"workloads\":[{\"run\":\"a\"}],\"x\":1}"), MR_EINVALID);
+    assert_int_equal(
+        world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"workloads\":[{\"run\":\"a\"}],\"x\":1}"),
+        MR_EINVALID);
     assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"run\":"), MR_ESYNTAX);
     world_free(w);
 }
@@ -131,7 +137,8 @@ static void batch_on_a_full_disk_is_refused_as_a_whole(void **state)
     (void)state;
     w->fail_at = w->appends + 1;
     w->fail_error = MR_ENO_SPACE;
-    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"workloads\":[{\"run\":\"a\"},{\"run\":\"b\"}]}"),
+    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0,
+                               "{\"workloads\":[{\"run\":\"a\"},{\"run\":\"b\"}]}"),
                      MR_ENO_SPACE);
     world_pass(w, 2 * CTL_RETRY_US);
     submit(w, USER(1), "{\"workloads\":[{\"run\":\"a\"},{\"run\":\"b\"}]}");
@@ -144,8 +151,9 @@ static void impossible_shape_is_refused_with_what_there_is(void **state)
 {
     struct ctl_world *w = home();
     (void)state;
-    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"run\":\"a\",\"resources\":{\"cpus\":64}}"),
-                     MR_EINVALID);
+    assert_int_equal(
+        world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"run\":\"a\",\"resources\":{\"cpus\":64}}"),
+        MR_EINVALID);
     assert_non_null(strstr(w->problem, "8")); /* the largest node */
     assert_non_null(strstr(w->problem, "64"));
     submit(w, USER(1), "{\"run\":\"a\",\"resources\":{\"cpus\":8}}");
@@ -154,12 +162,13 @@ static void impossible_shape_is_refused_with_what_there_is(void **state)
 
 static void unknown_ids_are_not_found(void **state)
 {
-    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY,
-                                         MR_CTL_FILE,   MR_CTL_NODE};
+    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE,
+                                         MR_CTL_WHY,    MR_CTL_FILE,  MR_CTL_NODE};
     struct ctl_world *w = home();
     (void)state;
     for (size_t i = 0; i < MR_COUNT_OF(ops); i++) {
-        assert_int_equal(world_ask(w, ops[i], ADMIN, 777, "{\"min\":1,\"max\":1,\"state\":\"up\"}"), MR_ENOT_FOUND);
+        assert_int_equal(world_ask(w, ops[i], ADMIN, 777, "{\"min\":1,\"max\":1,\"state\":\"up\"}"),
+                         MR_ENOT_FOUND);
         assert_non_null(strstr(w->problem, "777"));
     }
     world_free(w);
@@ -167,14 +176,18 @@ static void unknown_ids_are_not_found(void **state)
 
 static void a_tenant_learns_nothing_of_another(void **state)
 {
-    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY, MR_CTL_FILE};
+    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY,
+                                         MR_CTL_FILE};
     struct ctl_world *w = home();
     (void)state;
     assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"other\"}"), 0);
     submit(w, USER(1), "{\"run\":\"sleep 9\",\"name\":\"secret\"}");
     world_say(w, MR_ENGINE_STARTED, 1, 0, 0);
     for (size_t i = 0; i < MR_COUNT_OF(ops); i++) {
-        struct mr_ctl_call call = {.op = ops[i], .tenant = {2}, .id = 1, .name = MR_STR("stdout"),
+        struct mr_ctl_call call = {.op = ops[i],
+                                   .tenant = {2},
+                                   .id = 1,
+                                   .name = MR_STR("stdout"),
                                    .body = MR_STR("{\"min\":1,\"max\":1}")};
         struct mr_ctl_call none = call;
         char problem[sizeof w->problem];
@@ -184,16 +197,22 @@ static void a_tenant_learns_nothing_of_another(void **state)
         assert_int_equal(world_ask_call(w, &none), MR_ENOT_FOUND);
         problem[strcspn(problem, "1")] = '2';
         assert_string_equal(problem, w->problem); /* as if there were none */
-        call = (struct mr_ctl_call){.op = ops[i], .tenant = {1}, .id = 1, .name = MR_STR("stdout"),
+        call = (struct mr_ctl_call){.op = ops[i],
+                                    .tenant = {1},
+                                    .id = 1,
+                                    .name = MR_STR("stdout"),
                                     .body = MR_STR("{\"min\":1,\"max\":1}")};
-        if (ops[i] != MR_CTL_CANCEL) assert_int_equal(world_ask_call(w, &call), 0); /* its own it sees */
+        if (ops[i] != MR_CTL_CANCEL)
+            assert_int_equal(world_ask_call(w, &call), 0); /* its own it sees */
     }
     assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(2), 0, NULL), 0);
     assert_null(strstr(w->out, "secret"));
     world_pass(w, 1000000);
     assert_int_equal(world_ask(w, MR_CTL_USAGE, USER(2), 0, NULL), 0);
     assert_string_equal(w->out, "{\"currency\":\"USD\",\"lines\":[],\"total\":0}");
-    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(2), 0, "{\"run\":\"a\",\"tenant\":\"default\"}"), MR_EINVALID);
+    assert_int_equal(
+        world_ask(w, MR_CTL_SUBMIT, USER(2), 0, "{\"run\":\"a\",\"tenant\":\"default\"}"),
+        MR_EINVALID);
     submit(w, ADMIN, "{\"run\":\"a\",\"tenant\":\"other\"}"); /* an administrator may */
     assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(2), 2, NULL), 0);
     world_free(w);
@@ -239,7 +258,9 @@ static void keys_are_shown_once_and_kept_as_hashes(void **state)
         assert_null(memmem(w->records[seq].p, w->records[seq].n, key + 3, 32));
     }
     for (int i = 0; i < 20; i++) {
-        assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\",\"role\":\"admin\"}"), 0);
+        assert_int_equal(
+            world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\",\"role\":\"admin\"}"),
+            0);
     }
     for (size_t i = 1; i < w->routes->key_count; i++) { /* sorted: gates search them */
         assert_true(memcmp(w->routes->keys[i - 1].sha256, w->routes->keys[i].sha256, 32) < 0);
@@ -248,8 +269,11 @@ static void keys_are_shown_once_and_kept_as_hashes(void **state)
     assert_int_equal(world_ask(w, MR_CTL_KEY_REVOKE, ADMIN, 0, body), 0);
     assert_int_equal(w->routes->key_count, 20);
     assert_int_equal(world_ask(w, MR_CTL_KEY_REVOKE, ADMIN, 0, body), MR_ENOT_FOUND);
-    assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"none\"}"), MR_ENOT_FOUND);
-    assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\",\"role\":\"god\"}"), MR_EINVALID);
+    assert_int_equal(world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"none\"}"),
+                     MR_ENOT_FOUND);
+    assert_int_equal(
+        world_ask(w, MR_CTL_KEY_NEW, ADMIN, 0, "{\"tenant\":\"default\",\"role\":\"god\"}"),
+        MR_EINVALID);
     world_free(w);
 }
 
@@ -258,11 +282,14 @@ static void tenant_is_made_once_by_name_and_keeps_what_is_not_given(void **state
     struct ctl_world *w = home();
     struct mr_tenant_info info;
     (void)state;
-    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0,
-                               "{\"name\":\"lab\",\"weight\":3,\"quota\":{\"cpus\":4,\"running\":2}}"),
-                     0);
+    assert_int_equal(
+        world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0,
+                  "{\"name\":\"lab\",\"weight\":3,\"quota\":{\"cpus\":4,\"running\":2}}"),
+        0);
     assert_string_equal(w->out, "{\"id\":2,\"name\":\"lab\"}");
-    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"lab\",\"quota\":{\"memory\":\"2GiB\"}}"), 0);
+    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0,
+                               "{\"name\":\"lab\",\"quota\":{\"memory\":\"2GiB\"}}"),
+                     0);
     assert_string_equal(w->out, "{\"id\":2,\"name\":\"lab\"}");
     assert_int_equal(mr_core_tenant(mr_ctl_core(w->ctl), (struct mr_tenant_id){2}, &info), 0);
     assert_int_equal(info.tenant.weight, 3);
@@ -270,8 +297,10 @@ static void tenant_is_made_once_by_name_and_keeps_what_is_not_given(void **state
     assert_int_equal(info.tenant.quota_mem_mib, 2048);
     assert_int_equal(info.tenant.running_max, 2);
     assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"weight\":3}"), MR_EINVALID);
-    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"x\",\"wieght\":3}"), MR_EINVALID);
-    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"x\",\"parent\":\"y\"}"), MR_EINVALID);
+    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"x\",\"wieght\":3}"),
+                     MR_EINVALID);
+    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"x\",\"parent\":\"y\"}"),
+                     MR_EINVALID);
     world_free(w);
 }
 
@@ -294,14 +323,20 @@ static void tenants_end_at_their_limit(void **state)
 
 static int ask_file(struct ctl_world *w, const char *name)
 {
-    struct mr_ctl_call call = {.op = MR_CTL_FILE, .tenant = {1}, .id = 1, .run = 1, .rank = 0, .offset = 7,
+    struct mr_ctl_call call = {.op = MR_CTL_FILE,
+                               .tenant = {1},
+                               .id = 1,
+                               .run = 1,
+                               .rank = 0,
+                               .offset = 7,
                                .name = mr_str_from(name)};
     return world_ask_call(w, &call);
 }
 
 static void files_lie_in_the_workloads_folder_only(void **state)
 {
-    static const char *const bad[] = {"/etc/passwd", "..", "../x", "a/../b", "a//b", "./a", "a/.", "", "a/"};
+    static const char *const bad[] = {"/etc/passwd", "..",  "../x", "a/../b", "a//b",
+                                      "./a",         "a/.", "",     "a/"};
     struct ctl_world *w = home();
     (void)state;
     submit(w, USER(1), "{\"run\":\"a\"}");
@@ -326,7 +361,9 @@ static void served_model_is_published_with_its_replicas(void **state)
     world_say(w, MR_ENGINE_STARTED, 1, 0, 0);
     assert_int_equal(w->routes->models[0].replica_count, 1);
     assert_true(mr_str_equal(w->routes->models[0].replicas[0].address, MR_STR("unix:/lease-1")));
-    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, ADMIN, 0, "{\"name\":\"smol\",\"infer\":{\"model\":\"n\"}}"), MR_EEXISTS);
+    assert_int_equal(
+        world_ask(w, MR_CTL_SUBMIT, ADMIN, 0, "{\"name\":\"smol\",\"infer\":{\"model\":\"n\"}}"),
+        MR_EEXISTS);
     submit(w, USER(1), "{\"name\":\"own\",\"infer\":{\"model\":\"n\"}}");
     assert_int_equal(w->routes->model_count, 2);
     assert_int_equal(w->routes->models[0].owner.v, 1); /* sorted: own, smol */
@@ -346,7 +383,8 @@ static void load_makes_a_service_grow_and_is_journalled_rarely(void **state)
     struct ctl_world *w = home();
     struct mr_workload_info info;
     (void)state;
-    submit(w, ADMIN, "{\"name\":\"m\",\"infer\":{\"model\":\"m\"},\"replicas\":{\"min\":1,\"max\":3}}");
+    submit(w, ADMIN,
+           "{\"name\":\"m\",\"infer\":{\"model\":\"m\"},\"replicas\":{\"min\":1,\"max\":3}}");
     world_say(w, MR_ENGINE_STARTED, 1, 0, 0);
     world_say(w, MR_ENGINE_READY, 1, 0, 0);
     uint64_t seq = mr_ctl_seq(w->ctl);
@@ -355,7 +393,8 @@ static void load_makes_a_service_grow_and_is_journalled_rarely(void **state)
         assert_int_equal(world_ask_call(w, &call), 0);
         world_pass(w, 5000);
     }
-    assert_true(mr_ctl_seq(w->ctl) - seq <= 6); /* half a second at four a second, and what follows */
+    assert_true(mr_ctl_seq(w->ctl) - seq <=
+                6); /* half a second at four a second, and what follows */
     world_pass(w, 2000000);
     assert_int_equal(mr_core_workload(mr_ctl_core(w->ctl), (struct mr_workload_id){1}, &info), 0);
     assert_true(info.target > 1);
@@ -370,14 +409,18 @@ static void meter_is_answered_when_durable_and_counts_once(void **state)
     world_say(w, MR_ENGINE_STARTED, 1, 0, 0);
     for (int i = 0; i < 3; i++) { /* said three times */
         struct mr_ctl_call call = {.op = MR_CTL_METER,
-                                   .meter = {.lease = {1}, .serial = 1, .tenant = {1}, .prompt_tokens = 100,
+                                   .meter = {.lease = {1},
+                                             .serial = 1,
+                                             .tenant = {1},
+                                             .prompt_tokens = 100,
                                              .completion_tokens = 1000000}};
         uint64_t seq = mr_ctl_seq(w->ctl);
         assert_int_equal(world_ask_call(w, &call), 0);
         assert_int_equal(mr_ctl_seq(w->ctl), seq + 1);
     }
     assert_int_equal(world_ask(w, MR_CTL_USAGE, USER(1), 0, NULL), 0);
-    assert_non_null(strstr(w->out, "\"ConsumedQuantity\":1000000,\"ConsumedUnit\":\"tokens\",\"BilledCost\":0.2,"));
+    assert_non_null(strstr(
+        w->out, "\"ConsumedQuantity\":1000000,\"ConsumedUnit\":\"tokens\",\"BilledCost\":0.2,"));
     world_free(w);
 }
 
@@ -415,7 +458,8 @@ static void figures_are_openmetrics(void **state)
     struct ctl_world *w = home();
     (void)state;
     assert_int_equal(world_ask(w, MR_CTL_METRICS, ADMIN, 0, NULL), 0);
-    assert_non_null(strstr(w->out, "# TYPE millrace_journal_commits counter\nmillrace_journal_commits_total "));
+    assert_non_null(
+        strstr(w->out, "# TYPE millrace_journal_commits counter\nmillrace_journal_commits_total "));
     assert_non_null(strstr(w->out, "\nmillrace_nodes_up 1\n"));
     world_free(w);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon dies at every append, before and after it reached the disk; every append fails once. */
+/* The daemon dies at every append, before and after it reached the disk; every append fails once.
+ */
 #include "ctl_world.h"
 
 #include <stdio.h>
@@ -7,7 +8,7 @@
 /* What the outside knows for certain. */
 struct facts {
     bool tenant, node;
-    uint64_t ids[3];  /* acknowledged submissions */
+    uint64_t ids[3]; /* acknowledged submissions */
     uint64_t cancelled;
     bool key;
     uint8_t sha256[32];
@@ -24,13 +25,15 @@ static int day(struct ctl_world *w, struct facts *f)
         f->tenant = true;
     }
     if (!f->node) {
-        error = world_ask(w, MR_CTL_NODE_SET, ADMIN, 0, "{\"id\":1,\"cpu_milli\":8000,\"mem_mib\":16384}");
+        error = world_ask(w, MR_CTL_NODE_SET, ADMIN, 0,
+                          "{\"id\":1,\"cpu_milli\":8000,\"mem_mib\":16384}");
         if (error != 0) return error;
         f->node = true;
     }
     for (size_t i = 0; i < 3; i++) {
         if (f->ids[i] != 0) continue;
-        error = world_ask_key(w, USER(1), i == 1 ? "{\"run\":\"sleep 9\"}" : "{\"command\":[\"true\"]}", keys[i]);
+        error = world_ask_key(
+            w, USER(1), i == 1 ? "{\"run\":\"sleep 9\"}" : "{\"command\":[\"true\"]}", keys[i]);
         if (error != 0) return error;
         f->ids[i] = world_number(w->out, "id");
         assert_int_equal(f->ids[i], i + 1); /* never twice, never skipped */
@@ -86,7 +89,8 @@ static void check(struct ctl_world *w, const struct facts *f, uint64_t durable)
             assert_int_equal(mr_core_workload(core, (struct mr_workload_id){f->ids[i]}, &info), 0);
         }
     }
-    for (size_t i = 0; i < WORLD_LEASES; i++) assert_true(w->leases[i].starts <= 1);
+    for (size_t i = 0; i < WORLD_LEASES; i++)
+        assert_true(w->leases[i].starts <= 1);
     assert_false(w->forgot_early);
 }
 
@@ -117,7 +121,8 @@ static void check_end(struct ctl_world *w, const struct facts *f)
     int64_t sum = 0;
     world_run(w);
     for (uint64_t i = 1; i <= 3; i++) {
-        assert_int_equal(mr_core_workload(mr_ctl_core(w->ctl), (struct mr_workload_id){i}, &info), 0);
+        assert_int_equal(mr_core_workload(mr_ctl_core(w->ctl), (struct mr_workload_id){i}, &info),
+                         0);
         assert_int_equal(info.state, i == f->cancelled ? MR_STATE_CANCELLED : MR_STATE_COMPLETED);
         assert_int_equal(w->leases[i].starts, 1); /* each ran once, whatever happened */
         assert_true(w->leases[i].forgotten);
@@ -212,7 +217,7 @@ static void every_append_fails(int failure, bool fatal)
             assert_non_null(strstr(w->problem, "space"));
             assert_true(tries < 3);
         }
-        world_pass(w, 2 * CTL_RETRY_US); /* what reports wait for is tried again */
+        world_pass(w, 2 * CTL_RETRY_US);                /* what reports wait for is tried again */
         for (uint64_t lease = 1; lease <= 3; lease++) { /* said until it is forgotten */
             if (!w->leases[lease].forgotten) {
                 world_say(w, MR_ENGINE_EXITED, lease, lease == 2 ? MR_EXIT_SIGNAL : MR_EXIT_CODE,
@@ -287,7 +292,8 @@ static void nothing_but_damaged_snapshots_is_not_a_new_home(void **state)
     world_stop(w);
     assert_int_equal(world_start(w), 0);
     world_stop(w);
-    for (int i = 0; i < 2; i++) w->snapshots[i].p[w->snapshots[i].n / 2] ^= 1;
+    for (int i = 0; i < 2; i++)
+        w->snapshots[i].p[w->snapshots[i].n / 2] ^= 1;
     w->first_seq = w->last_seq + 1;
     assert_int_equal(world_start(w), MR_ECORRUPT);
     assert_non_null(strstr(w->problem, "backup"));

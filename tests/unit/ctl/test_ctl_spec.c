@@ -87,28 +87,40 @@ static const struct {
     {"{\"run\":\"a\",\"resources\":{\"cpus\":\"two\"}}", "resources.cpus", "not 'two'"},
     {"{\"run\":\"a\",\"resources\":{\"cpus\":[2]}}", "resources.cpus", "not a list"},
     {"{\"run\":\"a\",\"resources\":{\"cpus\":\"0.0001\"}}", "resources.cpus", "like 2 or 0.5"},
-    {"{\"run\":\"a\",\"resources\":{\"memory\":\"2 stones\"}}", "resources.memory", "2GiB or 512MiB, not '2 stones'"},
+    {"{\"run\":\"a\",\"resources\":{\"memory\":\"2 stones\"}}", "resources.memory",
+     "2GiB or 512MiB, not '2 stones'"},
     {"{\"run\":\"a\",\"resources\":{\"memory\":0}}", "resources.memory", "not 0"},
     {"{\"run\":\"a\",\"resources\":{\"memory\":true}}", "resources.memory", "not true or false"},
-    {"{\"run\":\"a\",\"resources\":{\"memory\":\"99999999TiB\"}}", "resources.memory", "a size like"},
+    {"{\"run\":\"a\",\"resources\":{\"memory\":\"99999999TiB\"}}", "resources.memory",
+     "a size like"},
     {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"A100:8\"}}", "resources.accelerators",
      "no node has a A100; there is: H100, Trainium2"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:1.5\"}}", "resources.accelerators", "TYPE:COUNT"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:0\"}}", "resources.accelerators", "TYPE:COUNT"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:65\"}}", "resources.accelerators", "TYPE:COUNT"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\":8\"}}", "resources.accelerators", "TYPE:COUNT"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":8}}", "resources.accelerators", "text like H100:8"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[]}}", "resources.accelerators", "text like H100:8"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[7]}}", "resources.accelerators", "list of texts"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":{\"H100\":\"8\"}}}", "resources.accelerators", "{TYPE: COUNT}"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100:8\",\"Trainium2:4\"]}}", "resources.accelerators",
-     "the same number"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100\",\"H100\",\"H100\",\"H100\",\"H100\"]}}",
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:1.5\"}}", "resources.accelerators",
+     "TYPE:COUNT"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:0\"}}", "resources.accelerators",
+     "TYPE:COUNT"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\"H100:65\"}}", "resources.accelerators",
+     "TYPE:COUNT"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":\":8\"}}", "resources.accelerators",
+     "TYPE:COUNT"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":8}}", "resources.accelerators",
+     "text like H100:8"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[]}}", "resources.accelerators",
+     "text like H100:8"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[7]}}", "resources.accelerators",
+     "list of texts"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":{\"H100\":\"8\"}}}", "resources.accelerators",
+     "{TYPE: COUNT}"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100:8\",\"Trainium2:4\"]}}",
+     "resources.accelerators", "the same number"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100\",\"H100\",\"H100\",\"H100\",\"H100\"]"
+     "}}",
      "resources.accelerators", "at most 4"},
     {"{\"run\":\"a\",\"priority\":8}", "priority", "from 0 to 7, not 8"},
     {"{\"run\":\"a\",\"priority\":\"urgent\"}", "priority", "high, normal, low, not 'urgent'"},
     {"{\"run\":\"a\",\"preemptible\":\"yes\"}", "preemptible", "wants true or false, not text"},
-    {"{\"run\":\"a\",\"topology\":\"rack\"}", "topology", "any, prefer_domain, node, domain, block, cell"},
+    {"{\"run\":\"a\",\"topology\":\"rack\"}", "topology",
+     "any, prefer_domain, node, domain, block, cell"},
     {"{\"run\":\"a\",\"time_limit\":\"soon\"}", "time_limit", "90s, 15m, 2h, 1d, not 'soon'"},
     {"{\"run\":\"a\",\"time_limit\":\"5y\"}", "time_limit", "not '5y'"},
     {"{\"run\":\"a\",\"grace\":-5}", "grace", "not -5"},
@@ -139,15 +151,20 @@ static const struct {
     {"{\"infer\":{\"model\":\"m\"},\"kind\":\"job\"}", "kind", "served by a service"},
     {"{\"train\":{\"model\":\"m\"}}", "train.data", "is missing"},
     {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"lr\":1}}", "train.lr", "no such field"},
-    {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"learning_rate\":\"1e-4\"}}", "train.learning_rate",
-     "wants a number, not text"},
+    {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"learning_rate\":\"1e-4\"}}",
+     "train.learning_rate", "wants a number, not text"},
     {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"batch\":0}}", "train.batch", "from 1 to 4096"},
-    {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"held_out\":1}}", "train.held_out", "from 0 to 0.9"},
+    {"{\"train\":{\"model\":\"m\",\"data\":\"d\",\"held_out\":1}}", "train.held_out",
+     "from 0 to 0.9"},
     {"{\"sandbox\":{}}", "sandbox.command", "either command or code"},
-    {"{\"sandbox\":{\"command\":[\"a\"],\"code\":\"b\"}}", "sandbox.command", "either command or code"},
-    {"{\"sandbox\":{\"code\":\"x\",\"language\":\"perl\"}}", "sandbox.language", "python or sh, not 'perl'"},
-    {"{\"sandbox\":{\"code\":\"x\",\"files\":{\"../a\":\"\"}}}", "sandbox.files", "'../a' is no relative name"},
-    {"{\"sandbox\":{\"code\":\"x\",\"files\":{\"/etc/a\":\"\"}}}", "sandbox.files", "no relative name"},
+    {"{\"sandbox\":{\"command\":[\"a\"],\"code\":\"b\"}}", "sandbox.command",
+     "either command or code"},
+    {"{\"sandbox\":{\"code\":\"x\",\"language\":\"perl\"}}", "sandbox.language",
+     "python or sh, not 'perl'"},
+    {"{\"sandbox\":{\"code\":\"x\",\"files\":{\"../a\":\"\"}}}", "sandbox.files",
+     "'../a' is no relative name"},
+    {"{\"sandbox\":{\"code\":\"x\",\"files\":{\"/etc/a\":\"\"}}}", "sandbox.files",
+     "no relative name"},
     {"{\"sandbox\":{\"code\":\"x\",\"files\":{\"a\":\"*\"}}}", "sandbox.files", "is not base64"},
     {"{\"sandbox\":{\"code\":\"x\",\"files\":[]}}", "sandbox.files", "a map of names"},
     {"{\"sandbox\":{\"code\":\"x\",\"time_s\":86401}}", "sandbox.time_s", "from 1 to 86400"},
@@ -162,11 +179,13 @@ static void each_mistake_names_its_field(void **state)
     (void)state;
     for (size_t i = 0; i < MR_COUNT_OF(wrong); i++) {
         int error = read(wrong[i].json, &submit, problem, param);
-        if (error != MR_EINVALID || strcmp(param, wrong[i].param) != 0 || strstr(problem, wrong[i].says) == NULL) {
+        if (error != MR_EINVALID || strcmp(param, wrong[i].param) != 0 ||
+            strstr(problem, wrong[i].says) == NULL) {
             fail_msg("%s\n  gave %d, %s: %s\n  wants %s: %s", wrong[i].json, error, param, problem,
                      wrong[i].param, wrong[i].says);
         }
-        assert_memory_equal(problem, wrong[i].param, strlen(wrong[i].param)); /* it begins with the field */
+        assert_memory_equal(problem, wrong[i].param,
+                            strlen(wrong[i].param)); /* it begins with the field */
     }
     assert_true(MR_COUNT_OF(wrong) >= 60);
 }
@@ -192,7 +211,8 @@ static void defaults_are_those_of_the_reference(void **state)
     assert_int_equal(e.tasks_max, 1);
     assert_int_equal(e.priority, 4);
     assert_int_equal(e.grace_us, 10000000);
-    assert_int_equal(e.time_limit_us + e.estimate_us + e.checkpoint_us + e.begin_us + e.deadline_us, 0);
+    assert_int_equal(e.time_limit_us + e.estimate_us + e.checkpoint_us + e.begin_us + e.deadline_us,
+                     0);
     assert_int_equal(e.restarts_max, 0);
     assert_int_equal(e.load_per_replica, 4);
     assert_false(e.preemptible);
@@ -212,18 +232,20 @@ static void sizes_and_times_are_read_with_their_units(void **state)
     static const struct {
         const char *memory;
         uint32_t mib;
-    } sizes[] = {{"\"2GiB\"", 2048}, {"\"512MiB\"", 512}, {"3", 3072}, {"\"1.5\"", 1536},
-                 {"\"1TiB\"", 1048576}, {"0.5", 512}, {"\"2 GB\"", 2048}, {"\"1m\"", 1}};
+    } sizes[] = {{"\"2GiB\"", 2048},    {"\"512MiB\"", 512}, {"3", 3072},        {"\"1.5\"", 1536},
+                 {"\"1TiB\"", 1048576}, {"0.5", 512},        {"\"2 GB\"", 2048}, {"\"1m\"", 1}};
     for (size_t i = 0; i < MR_COUNT_OF(sizes); i++) {
         char json[128];
-        snprintf(json, sizeof json, "{\"run\":\"a\",\"resources\":{\"memory\":%s}}", sizes[i].memory);
+        snprintf(json, sizeof json, "{\"run\":\"a\",\"resources\":{\"memory\":%s}}",
+                 sizes[i].memory);
         assert_int_equal(right(json, &s).shape.mem_mib, sizes[i].mib);
     }
     static const struct {
         const char *text;
         uint64_t us;
-    } times[] = {{"90", 90000000}, {"\"90s\"", 90000000}, {"\"15m\"", 900000000}, {"\"2h\"", 7200000000},
-                 {"\"1d\"", 86400000000}, {"1.5", 1500000}, {"\"250ms\"", 250000}};
+    } times[] = {{"90", 90000000},       {"\"90s\"", 90000000},   {"\"15m\"", 900000000},
+                 {"\"2h\"", 7200000000}, {"\"1d\"", 86400000000}, {"1.5", 1500000},
+                 {"\"250ms\"", 250000}};
     for (size_t i = 0; i < MR_COUNT_OF(times); i++) {
         char json[128];
         snprintf(json, sizeof json, "{\"run\":\"a\",\"time_limit\":%s}", times[i].text);
@@ -232,8 +254,10 @@ static void sizes_and_times_are_read_with_their_units(void **state)
     assert_int_equal(right("{\"run\":\"a\",\"begin\":\"2h\"}", &s).begin_us, NOW_US + 7200000000);
     assert_int_equal(right("{\"run\":\"a\",\"deadline\":\"2027-03-01T00:00:00Z\"}", &s).deadline_us,
                      1803859200000000);
-    assert_int_equal(right("{\"run\":\"a\",\"begin\":\"2020-02-29T00:00:00Z\"}", &s).begin_us, 0); /* past: now */
-    assert_int_equal(right("{\"run\":\"a\",\"resources\":{\"cpus\":\"0.25\"}}", &s).shape.cpu_milli, 250);
+    assert_int_equal(right("{\"run\":\"a\",\"begin\":\"2020-02-29T00:00:00Z\"}", &s).begin_us,
+                     0); /* past: now */
+    assert_int_equal(right("{\"run\":\"a\",\"resources\":{\"cpus\":\"0.25\"}}", &s).shape.cpu_milli,
+                     250);
 }
 
 static void gangs_and_accelerators_are_read_in_every_form(void **state)
@@ -241,7 +265,9 @@ static void gangs_and_accelerators_are_read_in_every_form(void **state)
     struct ctl_submit s;
     struct mr_event_submit e;
     (void)state;
-    e = right("{\"run\":\"a\",\"num_nodes\":{\"min\":2,\"max\":8},\"priority\":\"low\",\"topology\":\"domain\"}", &s);
+    e = right("{\"run\":\"a\",\"num_nodes\":{\"min\":2,\"max\":8},\"priority\":\"low\","
+              "\"topology\":\"domain\"}",
+              &s);
     assert_int_equal(e.tasks_min, 2);
     assert_int_equal(e.tasks_max, 8);
     assert_int_equal(e.priority, 6);

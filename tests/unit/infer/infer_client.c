@@ -56,8 +56,9 @@ static void spawn(struct worker *worker)
     char *argv[] = {name, NULL};
     posix_spawn_file_actions_t actions;
     assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
-    assert_int_equal(posix_spawn_file_actions_addopen(&actions, 2, errors,
-                                                      O_WRONLY | O_CREAT | O_APPEND, 0600), 0);
+    assert_int_equal(
+        posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT | O_APPEND, 0600),
+        0);
     assert_int_equal(posix_spawn(&worker->pid, worker->program, &actions, NULL, argv, envp), 0);
     (void)posix_spawn_file_actions_destroy(&actions);
 }
@@ -271,8 +272,8 @@ void client_submit(struct client *client, uint32_t stream, const struct ask *ask
 
 void client_credit(struct client *client, uint32_t stream, uint32_t n)
 {
-    client_send(client, &(struct mr_wire_frame){.type = MR_WIRE_CREDIT, .stream = stream,
-                                                .u.credit = n});
+    client_send(client,
+                &(struct mr_wire_frame){.type = MR_WIRE_CREDIT, .stream = stream, .u.credit = n});
 }
 
 void client_cancel(struct client *client, uint32_t stream)

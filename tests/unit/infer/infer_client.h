@@ -12,9 +12,9 @@
 #include "proto/proto.h"
 
 struct worker {
-    char dir[256];    /* RUN_DIR, made and removed by us */
+    char dir[256]; /* RUN_DIR, made and removed by us */
     char socket[300];
-    pid_t pid;        /* 0: not running */
+    pid_t pid; /* 0: not running */
     const char *program, *model;
 };
 /* `fields`: more of spec.json, for example ",\"slots\":4". Returns when RUN_DIR/ready is there. */
@@ -60,7 +60,7 @@ struct answer {
     size_t n;
     uint32_t tokens, frames; /* sent in TOKENS */
     bool ended;
-    struct mr_wire_end end;  /* its text is cut off: see error_text */
+    struct mr_wire_end end; /* its text is cut off: see error_text */
     char error_text[512];
 };
 /* Takes frames until the END of every stream 1..count came; answers[stream - 1]. */

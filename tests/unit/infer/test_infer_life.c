@@ -102,8 +102,8 @@ static void kill_9_leaves_a_meter_of_what_was_decoded(void **state)
     start("");
     struct client client;
     client_open(&client, &worker);
-    client_submit(&client, 1, &(struct ask){.text = "Tell me a long story.", .max_tokens = 500,
-                                            .tenant = 9});
+    client_submit(&client, 1,
+                  &(struct ask){.text = "Tell me a long story.", .max_tokens = 500, .tenant = 9});
     uint32_t tokens = 0;
     struct mr_wire_frame frame;
     while (tokens < 10 && client_next(&client, 60000, &frame)) {
@@ -236,8 +236,8 @@ static void a_large_prompt_does_not_fail_its_neighbours(void **state)
     client_open(&client, &worker);
     static struct answer answers[4];
     for (uint32_t i = 0; i < 3; i++) {
-        client_submit(&client, i + 1, &(struct ask){.text = "Tell me a story.", .tenant = i + 1,
-                                                    .max_tokens = 30});
+        client_submit(&client, i + 1,
+                      &(struct ask){.text = "Tell me a story.", .tenant = i + 1, .max_tokens = 30});
     }
     client_submit(&client, 4, &(struct ask){.text = words_of(1950, 3), .tenant = 9});
     client_collect(&client, answers, 4);
@@ -262,8 +262,8 @@ static void a_higher_priority_takes_the_slot_and_gives_it_back(void **state)
     assert_true(client_next(&client, 60000, &frame));
     char text[8192] = "";
     strncat(text, frame.u.tokens.text.p, frame.u.tokens.text.n);
-    client_submit(&client, 2, &(struct ask){.text = "Hello!", .max_tokens = 5, .priority = 1,
-                                            .tenant = 8});
+    client_submit(&client, 2,
+                  &(struct ask){.text = "Hello!", .max_tokens = 5, .priority = 1, .tenant = 8});
     bool high_ended = false;
     for (;;) {
         assert_true(client_next(&client, 60000, &frame));
@@ -290,15 +290,16 @@ static void running_streams_are_not_held_up_by_a_long_prompt(void **state)
     client_submit(&client, 1, &(struct ask){.text = "Tell me a long story.", .max_tokens = 60});
     struct mr_wire_frame frame;
     assert_true(client_next(&client, 60000, &frame));
-    client_submit(&client, 2, &(struct ask){.text = words_of(1500, 1), .max_tokens = 1,
-                                            .tenant = 2});
+    client_submit(&client, 2,
+                  &(struct ask){.text = words_of(1500, 1), .max_tokens = 1, .tenant = 2});
     uint32_t between = 0;
     for (bool done = false; !done;) {
         assert_true(client_next(&client, 60000, &frame));
         between += frame.type == MR_WIRE_TOKENS && frame.stream == 1;
         done = frame.stream == 2; /* the long prompt has its first token */
     }
-    /* 1,500 tokens take many seconds; without chunks the stream would get one token in that time. */
+    /* 1,500 tokens take many seconds; without chunks the stream would get one token in that time.
+     */
     assert_true(between >= 8);
     client_close(&client);
 }

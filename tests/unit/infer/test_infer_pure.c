@@ -73,11 +73,22 @@ static void text_never_splits_a_character(void **state)
     static const struct text_case cases[] = {
         {{NULL}, {"\xc3", "\xa4"}, "\xc3\xa4", false},
         {{NULL}, {"a\xf0\x9f", "\x98", "\x80z"}, "a\xf0\x9f\x98\x80z", false},
-        {{NULL}, {"a\xff", "b"}, "a\xef\xbf\xbd" "b", false},           /* no such byte */
-        {{NULL}, {"\xc3", "a"}, "\xef\xbf\xbd" "a", false},             /* broken off */
-        {{NULL}, {"\xe2\x82"}, "\xef\xbf\xbd\xef\xbf\xbd", false},      /* unfinished at the end */
-        {{NULL}, {"\xed\xa0", "\x80"}, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", false}, /* surrogate */
-        {{"\xc3\xa4"}, {"o\xc3", "\xa4u"}, "o", true},                  /* a stop of two bytes */
+        {{NULL},
+         {"a\xff", "b"},
+         "a\xef\xbf\xbd"
+         "b",
+         false}, /* no such byte */
+        {{NULL},
+         {"\xc3", "a"},
+         "\xef\xbf\xbd"
+         "a",
+         false},                                                   /* broken off */
+        {{NULL}, {"\xe2\x82"}, "\xef\xbf\xbd\xef\xbf\xbd", false}, /* unfinished at the end */
+        {{NULL},
+         {"\xed\xa0", "\x80"},
+         "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd",
+         false},                                       /* surrogate */
+        {{"\xc3\xa4"}, {"o\xc3", "\xa4u"}, "o", true}, /* a stop of two bytes */
         {{"x"}, {"\xc3", "\xa4x"}, "\xc3\xa4", true},
     };
     for (size_t i = 0; i < MR_COUNT_OF(cases); i++) {
@@ -160,8 +171,8 @@ static void prefix_prefers_a_parked_one_between_equals(void **state)
 {
     (void)state;
     static const int32_t tokens[] = {1, 2, 3};
-    struct infer_donor donors[] = {{tokens, 3, 3, 1, true}, {tokens, 3, 3, 1, false},
-                                   {tokens, 3, 3, 1, false}};
+    struct infer_donor donors[] = {
+        {tokens, 3, 3, 1, true}, {tokens, 3, 3, 1, false}, {tokens, 3, 3, 1, false}};
     assert_int_equal(infer_prefix_find(1, tokens, 3, donors, 3).now, 1);
 }
 
@@ -244,8 +255,7 @@ static void greedy_takes_the_greatest_and_the_lowest_among_equals(void **state)
 static void a_seed_fixes_the_draws(void **state)
 {
     (void)state;
-    struct mr_sampling sampling = {
-        .temperature = 1.0f, .top_p = 0.9f, .seed = 5, .has_seed = true};
+    struct mr_sampling sampling = {.temperature = 1.0f, .top_p = 0.9f, .seed = 5, .has_seed = true};
     int32_t first[200];
     for (int turn = 0; turn < 2; turn++) {
         struct infer_sampler sampler;
@@ -315,8 +325,8 @@ static void top_p_cuts_off_the_tail(void **state)
 static void penalties_count_what_was_generated(void **state)
 {
     (void)state;
-    struct mr_sampling sampling = {.top_p = 1.0f, .presence_penalty = 0.5f,
-                                   .frequency_penalty = 0.25f};
+    struct mr_sampling sampling = {
+        .top_p = 1.0f, .presence_penalty = 0.5f, .frequency_penalty = 0.25f};
     struct infer_sampler sampler;
     assert_int_equal(infer_sampler_init(&sampler, &sampling, 3, 1), 0);
     static const int32_t expected[] = {0, 1, 0, 0, 0, 1, 2}; /* 2-.75 < 1.5; 2-1.5 < .75 */

@@ -42,9 +42,12 @@ static void every_field_is_taken(void **state)
     (void)state;
     struct infer_config config = {.slots = 16, .threads = 1};
     assert_int_equal(
-        parse("{\"model\":\"/m.gguf\",\"served_name\":\"n\",\"adapters\":[\"/a\",\"/b\"],\"slots\":4,"
-              "\"context\":2048,\"threads\":2,\"itl_ms\":50,\"grace_ms\":0,\"no_convert\":true,"
-              "\"no_tune\":true,\"quality_bound\":0.02}", &config), 0);
+        parse(
+            "{\"model\":\"/m.gguf\",\"served_name\":\"n\",\"adapters\":[\"/a\",\"/b\"],\"slots\":4,"
+            "\"context\":2048,\"threads\":2,\"itl_ms\":50,\"grace_ms\":0,\"no_convert\":true,"
+            "\"no_tune\":true,\"quality_bound\":0.02}",
+            &config),
+        0);
     assert_string_equal(config.model, "/m.gguf");
     assert_string_equal(config.name, "n");
     assert_int_equal(config.adapter_count, 2);
@@ -121,7 +124,9 @@ static void limits_hold_at_and_one_past(void **state)
     (void)state;
     struct infer_config config = {0};
     assert_int_equal(parse("{\"model\":\"m\",\"slots\":64,\"context\":1048576,\"threads\":256,"
-                           "\"itl_ms\":60000,\"quality_bound\":1}", &config), 0);
+                           "\"itl_ms\":60000,\"quality_bound\":1}",
+                           &config),
+                     0);
     char json[INFER_PATH_BYTES_MAX + 64];
     for (uint32_t extra = 0; extra < 2; extra++) {
         uint32_t n = INFER_PATH_BYTES_MAX - 1 + extra;
@@ -197,7 +202,7 @@ static void a_rise_counts_at_the_upper_end_of_its_error(void **state)
     static struct infer_loss other;
     base.count = other.count = 400;
     for (uint32_t i = 0; i < 400; i++) {
-        base.nats[i] = (float)(i % 7); /* a large spread, which must cancel */
+        base.nats[i] = (float)(i % 7);           /* a large spread, which must cancel */
         other.nats[i] = base.nats[i] + 0.00995f; /* 1 % of perplexity, every token */
     }
     double rise = infer_choose_rise(&base, &other);

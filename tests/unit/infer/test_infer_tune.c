@@ -47,8 +47,8 @@ static void tensor_put(struct ggml_context *ctx, struct gguf_context *gguf, stru
 /* One layer of 64 columns. */
 static void model_write(const char *path, int64_t vocab)
 {
-    static const char *const square[] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate",
-                                         "ffn_up", "ffn_down"};
+    static const char *const square[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                         "ffn_gate", "ffn_up", "ffn_down"};
     struct gguf_context *from = gguf_init_from_file(
         getenv("MILLRACE_TEST_MODEL"), (struct gguf_init_params){.no_alloc = true, .ctx = NULL});
     assert_non_null(from);
@@ -84,8 +84,8 @@ static void model_write(const char *path, int64_t vocab)
 /* Runs `millrace-infer --tune` with one more option; what it said. */
 static int tune(const char *more, char *ret_said, size_t size)
 {
-    const char *args[] = {worker.program, "--tune", "--model", model, "--cache-dir", worker.dir,
-                          "--slots", "4", more, NULL};
+    const char *args[] = {worker.program, "--tune",  "--model", model, "--cache-dir",
+                          worker.dir,     "--slots", "4",       more,  NULL};
     char *envp[] = {NULL};
     char path[600];
     pid_t pid = 0;
@@ -93,10 +93,10 @@ static int tune(const char *more, char *ret_said, size_t size)
     (void)unlink(path);
     posix_spawn_file_actions_t actions;
     assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+    assert_int_equal(posix_spawn_file_actions_addopen(&actions, 2, path, O_WRONLY | O_CREAT, 0600),
+                     0);
     assert_int_equal(
-        posix_spawn_file_actions_addopen(&actions, 2, path, O_WRONLY | O_CREAT, 0600), 0);
-    assert_int_equal(posix_spawn(&pid, worker.program, &actions, NULL,
-                                 (char *const *)(uintptr_t)args, envp), 0);
+        posix_spawn(&pid, worker.program, &actions, NULL, (char *const *)(uintptr_t)args, envp), 0);
     (void)posix_spawn_file_actions_destroy(&actions);
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);

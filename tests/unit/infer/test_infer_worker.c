@@ -166,7 +166,8 @@ static void a_seed_gives_one_text(void **state)
 static void penalties_change_a_greedy_text(void **state)
 {
     (void)state;
-    struct ask ask = {.text = "Count from one to fifty, one number on each line.", .max_tokens = 40};
+    struct ask ask = {.text = "Count from one to fifty, one number on each line.",
+                      .max_tokens = 40};
     struct answer plain = *client_ask(&client, &ask);
     ask.frequency = 2.0f;
     assert_string_not_equal(client_ask(&client, &ask)->text, plain.text);
@@ -390,9 +391,9 @@ static void a_gate_that_breaks_the_protocol_is_closed_alone(void **state)
 {
     (void)state;
     static const uint8_t bad[][16] = {
-        {8, 0, 0, 0, 9, 1, 0, 0, 0, 0, 0, 0},        /* another version */
-        {8, 0, 0, 0, 1, 99, 0, 0, 0, 0, 0, 0},       /* no such type */
-        {255, 255, 255, 255, 1, 1, 0, 0, 0, 0, 0, 0}, /* longer than anything */
+        {8, 0, 0, 0, 9, 1, 0, 0, 0, 0, 0, 0},            /* another version */
+        {8, 0, 0, 0, 1, 99, 0, 0, 0, 0, 0, 0},           /* no such type */
+        {255, 255, 255, 255, 1, 1, 0, 0, 0, 0, 0, 0},    /* longer than anything */
         {8, 0, 0, 0, 1, MR_WIRE_PONG, 0, 0, 0, 0, 0, 0}, /* a worker's frame */
     };
     for (size_t i = 0; i < MR_COUNT_OF(bad); i++) {

@@ -165,7 +165,8 @@ static const sqlite3_io_methods methods = {.iVersion = 2,
                                            .xShmBarrier = vfs_shm_barrier,
                                            .xShmUnmap = vfs_shm_unmap};
 
-static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *ret_flags)
+static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags,
+                    int *ret_flags)
 {
     struct vfs_file *own = (struct vfs_file *)(void *)file;
     (void)vfs;

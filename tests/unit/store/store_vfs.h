@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to tests/unit/store: a disk between SQLite and the real one that fails when it is told to. */
+/* Private to tests/unit/store: a disk between SQLite and the real one that fails when it is told
+ * to. */
 #ifndef STORE_VFS_H
 #define STORE_VFS_H
 

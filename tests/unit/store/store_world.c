@@ -81,7 +81,8 @@ int world_wait(struct world_wait *wait)
     struct store_world *w = wait->world;
     while (!wait->come) {
         pthread_mutex_lock(&w->mutex);
-        while (w->first == NULL) pthread_cond_wait(&w->wake, &w->mutex);
+        while (w->first == NULL)
+            pthread_cond_wait(&w->wake, &w->mutex);
         struct mr_post *post = w->first;
         w->first = post->next;
         if (w->first == NULL) w->last = &w->first;

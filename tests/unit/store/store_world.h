@@ -24,9 +24,9 @@ struct store_world {
     struct mr_store *store;
 };
 
-void world_init(struct store_world *w);  /* makes a folder */
-void world_done(struct store_world *w);  /* closes and removes it */
-int world_open(struct store_world *w);   /* 0 or the error, with its text in w->problem */
+void world_init(struct store_world *w); /* makes a folder */
+void world_done(struct store_world *w); /* closes and removes it */
+int world_open(struct store_world *w);  /* 0 or the error, with its text in w->problem */
 void world_close(struct store_world *w);
 int world_epoch(struct store_world *w, uint64_t *ret);
 /* Appends records first … first + count - 1, each with world_record's bytes, and waits. */

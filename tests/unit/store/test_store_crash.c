@@ -51,7 +51,8 @@ static void kill_at_any_moment_loses_nothing(void **state)
         usleep((unsigned)mr_prng_below(&prng, 1500)); /* anywhere within what comes next */
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
-        while (read(tell[0], &last, sizeof last) == sizeof last) acknowledged = last;
+        while (read(tell[0], &last, sizeof last) == sizeof last)
+            acknowledged = last;
         close(tell[0]);
         assert_int_equal(world_open(&w), 0);
         assert_int_equal(world_read(&w, 1, &first, &count), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every call to the disk fails once, and for ever: what was acknowledged is there, nothing is in part. */
+/* Every call to the disk fails once, and for ever: what was acknowledged is there, nothing is in
+ * part. */
 #include "store_world.h"
 
 #include <errno.h>
@@ -13,8 +14,8 @@
 
 struct outcome {
     bool opened;
-    uint32_t acknowledged;    /* groups that were answered with 0 */
-    int failed;               /* the error of the first one that was not */
+    uint32_t acknowledged; /* groups that were answered with 0 */
+    int failed;            /* the error of the first one that was not */
     bool snapshot;
 };
 
@@ -130,7 +131,8 @@ static void full_disk_is_waited_out(void **state)
     assert_int_equal(world_epoch(&w, &epoch), 0);
     assert_int_equal(world_append(&w, epoch, 1, 3), 0);
     vfs_fail(VFS_WRITE, 1, true, SQLITE_FULL, ENOSPC);
-    for (int i = 0; i < 3; i++) assert_int_equal(world_append(&w, epoch, 4, 3), MR_ENO_SPACE);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(world_append(&w, epoch, 4, 3), MR_ENO_SPACE);
     assert_int_equal(world_snapshot(&w, epoch, 3, "three"), MR_ENO_SPACE);
     vfs_fail(0, 0, false, 0, 0);
     assert_int_equal(world_append(&w, epoch, 4, 3), 0); /* the same numbers: nothing was taken */

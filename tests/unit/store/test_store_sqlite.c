@@ -151,7 +151,8 @@ static void record_that_moved_is_damage(void **state)
     world_sql(&w, "UPDATE records SET seq=100 WHERE seq=2; UPDATE records SET seq=2 WHERE seq=3;"
                   "UPDATE records SET seq=3 WHERE seq=100");
     assert_int_equal(world_open(&w), 0);
-    assert_int_equal(world_read(&w, 1, &first, &count), MR_ECORRUPT); /* bytes are whole, places not */
+    assert_int_equal(world_read(&w, 1, &first, &count),
+                     MR_ECORRUPT); /* bytes are whole, places not */
     world_done(&w);
 }
 
@@ -295,7 +296,8 @@ static void file_that_is_no_database_is_told(void **state)
     world_init(&w);
     snprintf(path, sizeof path, "%s/journal.db", w.folder);
     FILE *file = fopen(path, "w");
-    for (int i = 0; i < 1000; i++) fputs("this is a diary, not a database\n", file);
+    for (int i = 0; i < 1000; i++)
+        fputs("this is a diary, not a database\n", file);
     fclose(file);
     assert_int_equal(world_open(&w), MR_ECORRUPT);
     assert_non_null(strstr(w.problem, "backup"));
