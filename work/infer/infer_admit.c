@@ -101,6 +101,18 @@ static bool cells_fit(struct infer_engine *engine, struct infer_lane *lane, uint
     return infer_lane_used(lane) + more <= lane->cells || infer_lane_running(lane) == 0;
 }
 
+/* Saved cells go into the lane, over what is parked there if they must. What is used of a lane is
+ * only an estimate, so it may be full all the same: then the tokens are computed again. */
+static void restore(struct infer_engine *engine, struct infer_seq *seq)
+{
+    while (infer_lane_restore(seq) != 0) {
+        if (!infer_engine_room(engine, seq->lane)) {
+            infer_lane_saved_drop(seq);
+            return;
+        }
+    }
+}
+
 /* Moves a running sequence, cells and all, to another lane. false: it stays where it was. */
 static bool seq_move(struct infer_engine *engine, struct infer_seq *seq, struct infer_lane *lane)
 {
@@ -109,7 +121,7 @@ static bool seq_move(struct infer_engine *engine, struct infer_seq *seq, struct 
     if (id < 0 || infer_lane_save(seq) != 0) return false;
     infer_lane_detach(seq);
     infer_lane_attach(lane, seq, id);
-    (void)infer_lane_restore(seq); /* on failure its tokens are computed again */
+    restore(engine, seq);
     return true;
 }
 
@@ -163,7 +175,7 @@ static bool place(struct infer_engine *engine, struct infer_request *request,
     infer_lane_attach(lane, seq, id);
     if (seq->saved != NULL) {
         engine->saved_bytes -= seq->saved_bytes;
-        (void)infer_lane_restore(seq); /* on failure its tokens are computed again */
+        restore(engine, seq);
     } else if (donor != NULL && count > 0) {
         infer_lane_fork(donor, seq, count);
     }
@@ -228,11 +240,18 @@ static bool try_admit(struct infer_engine *engine, struct infer_request *request
         join_family(engine, request, donor, match.now_count)) {
         return true;
     }
-    /* A parked sequence of which less than half would be kept is worth more where it is. */
+    /* A short prefix is no reason to go where others' cells are read, too. */
+    bool among = donor->lane == &engine->lanes[0] || match.now_count >= INFER_FAMILY_MIN;
     bool fits = donor->lane->unified || need_cells(request) <= donor->lane->cells;
-    if (!live && donor->lane != NULL && fits && match.now_count * 2 >= donor->computed_count &&
-        !family_waits(engine, request)) {
+    /* A parked sequence of which less than half would be kept is worth more where it is. Those that
+     * wait for the same prefix then share with this one. */
+    if (!live && among && fits && match.now_count * 2 >= donor->computed_count) {
         take_over(engine, request, donor, match.now_count);
+        return true;
+    }
+    /* Where the prefix lies already; another lane would compute it again. */
+    if (among && donor->lane->unified && match.now_count >= INFER_PREFIX_MIN &&
+        place(engine, request, donor->lane, donor, match.now_count)) {
         return true;
     }
     struct infer_lane *lane = lane_choose(engine, request);

@@ -287,7 +287,7 @@ void infer_lane_fork(struct infer_seq *donor, struct infer_seq *seq, uint32_t co
 /* Cells to host memory and back. save keeps them in the lane too. 0, MR_ENO_MEMORY, MR_EINTERNAL.
  */
 int infer_lane_save(struct infer_seq *seq);
-int infer_lane_restore(struct infer_seq *seq); /* seq is attached and empty; frees `saved` */
+int infer_lane_restore(struct infer_seq *seq); /* into an empty one; frees `saved` on success */
 void infer_lane_saved_drop(struct infer_seq *seq);
 /* Cells in use, shared ones once; an estimate, llama_decode has the last word. */
 uint32_t infer_lane_used(const struct infer_lane *lane);

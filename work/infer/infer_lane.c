@@ -5,7 +5,7 @@
  * Invariants: (1) by_id[i] is NULL or a sequence whose lane and id say the same; (2) the cells of a
  *             sequence are positions 0 to computed_count - 1, no more; (3) an id without sequence
  *             has no cells.
- * Fails:      restore: the caller computes the tokens again.
+ * Fails:      restore, in a full lane: the caller makes room, or computes the tokens again.
  * Ends:       infer_lane_close.
  * Idea:       work/infer/README.md, "Two kinds of lane".  Tests:
  * tests/unit/infer/test_infer_model.c
@@ -155,13 +155,12 @@ int infer_lane_restore(struct infer_seq *seq)
     infer_log_capture(true); /* a full lane is no error: we compute again */
     size_t used = llama_state_seq_set_data(seq->lane->ctx, seq->saved, seq->saved_bytes, seq->id);
     infer_log_capture(false);
-    uint32_t count = seq->saved_count;
-    infer_lane_saved_drop(seq);
     if (used == 0) {
         (void)llama_memory_seq_rm(llama_get_memory(seq->lane->ctx), seq->id, -1, -1);
         return MR_EINTERNAL;
     }
-    seq->computed_count = count;
+    seq->computed_count = seq->saved_count;
+    infer_lane_saved_drop(seq);
     return 0;
 }
 

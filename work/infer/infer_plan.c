@@ -12,6 +12,7 @@
 
 #define PACE_WEIGHT  0.3      /* of the newest measurement */
 #define ROUND_US_MAX 400000.0 /* of prefill alone: so long may a cancel or a newcomer wait */
+#define CHUNK_ALONE  64u      /* smaller ones are slow, and nobody waits for a token */
 #define CHUNK_FIRST  128u     /* before anything was measured */
 
 static void mean_update(double *mean, double value)
@@ -40,7 +41,8 @@ uint32_t infer_plan_chunk(const struct infer_pace *pace, uint32_t running, uint6
     /* A fifth is kept for what other work on this machine does to us. */
     double left_us = running == 0 ? ROUND_US_MAX : 0.8 * (double)slo_us - pace->decode_us;
     double tokens = left_us / pace->prefill_token_us;
-    if (tokens <= (double)INFER_CHUNK_MIN) return INFER_CHUNK_MIN;
+    uint32_t least = running == 0 ? CHUNK_ALONE : INFER_CHUNK_MIN;
+    if (tokens <= (double)least) return least;
     if (tokens >= (double)INFER_BATCH_TOKENS) return INFER_BATCH_TOKENS;
     return (uint32_t)tokens;
 }

@@ -243,6 +243,43 @@ static void a_common_prefix_is_computed_once(void **state)
     assert_in_range(computed, prompt / 4, prompt / 4 + 100);
 }
 
+/* `count` requests of one family at once; the tokens that had to be computed, and all of them. */
+static uint32_t family_ask(uint32_t seed, uint32_t count, uint32_t *ret_prompt)
+{
+    static struct answer answers[8];
+    char text[64];
+    uint32_t computed = 0;
+    *ret_prompt = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)snprintf(text, sizeof(text), "Say the number %u%u%u.", i, i, i);
+        struct ask ask = {.text = text, .system = words_of(400, seed), .max_tokens = 2,
+                          .tenant = 50};
+        client_submit(&client, i + 1, &ask);
+    }
+    client_collect(&client, answers, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mr_usage *usage = &answers[i].end.usage;
+        *ret_prompt += usage->prompt_tokens;
+        computed += usage->prompt_tokens - usage->cached_tokens;
+        client_settle(&client, answers[i].end.serial);
+    }
+    return computed;
+}
+
+static void families_find_their_prefix_again(void **state)
+{
+    (void)state;
+    uint32_t prompt = 0;
+    uint32_t computed = family_ask(9, 6, &prompt);
+    assert_in_range(computed, 400, prompt / 6 + 6 * 40);
+    computed = family_ask(9, 6, &prompt); /* all of it lies there */
+    assert_in_range(computed, 6, 6 * 25);
+    computed = family_ask(10, 4, &prompt); /* another family, beside what is parked */
+    assert_in_range(computed, 400, prompt / 4 + 4 * 40);
+    computed = family_ask(9, 6, &prompt);
+    assert_in_range(computed, 6, prompt / 6 + 6 * 40);
+}
+
 static void a_second_turn_computes_only_what_is_new(void **state)
 {
     (void)state;
@@ -448,6 +485,7 @@ int main(void)
         cmocka_unit_test(cancel_ends_a_stream_at_once),
         cmocka_unit_test(cancel_and_credit_for_unknown_streams_do_nothing),
         cmocka_unit_test(a_common_prefix_is_computed_once),
+        cmocka_unit_test(families_find_their_prefix_again),
         cmocka_unit_test(a_second_turn_computes_only_what_is_new),
         cmocka_unit_test(tenants_share_nothing),
         cmocka_unit_test(what_a_user_writes_is_text),
