@@ -23,8 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TREE_MAX          65536u
-#define ENVIRON_BYTES_MAX ((size_t)2 * 1024 * 1024)
+#define TREE_MAX           65536u
+#define ENVIRON_BYTES_MAX  ((size_t)2 * 1024 * 1024)
+#define CHILDREN_BYTES_MAX ((size_t)256 * 1024)
 
 struct process {
     pid_t pid, parent;
@@ -102,32 +103,61 @@ static int all_processes(struct process **ret, size_t *ret_count)
     return 0;
 }
 
-/* With CONFIG_PROC_CHILDREN the children of a thread are one file: no walk over all processes. */
-static int children_visit(pid_t pid, unsigned depth, void (*visit)(void *arg, pid_t pid), void *arg)
+/* Processes found whose own children were not looked for yet. */
+struct walk {
+    pid_t *pids;
+    size_t count, capacity;
+};
+
+static bool walk_add(struct walk *walk, pid_t pid)
 {
-    char path[64], text[16384];
-    int found = 0;
+    if (walk->count == TREE_MAX) return false;
+    if (walk->count == walk->capacity) {
+        size_t more = walk->capacity == 0 ? 64 : walk->capacity * 2;
+        pid_t *grown = mr_realloc(walk->pids, more * sizeof *grown);
+        if (grown == NULL) return false;
+        walk->pids = grown;
+        walk->capacity = more;
+    }
+    walk->pids[walk->count++] = pid;
+    return true;
+}
+
+static void children_add(struct walk *walk, pid_t pid, char *text)
+{
+    char path[64];
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     DIR *dir = opendir(path);
     const struct dirent *entry;
-    if (dir == NULL) return depth == 0 ? -errno : 0;
-    while ((entry = readdir(dir)) != NULL && depth < 64) {
+    if (dir == NULL) return; /* gone: its children are the supervisor's now, seen the next time */
+    while ((entry = readdir(dir)) != NULL) {
         pid_t thread;
         if (!pid_from_name(entry->d_name, &thread)) continue;
         (void)snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)thread);
-        if (proc_read(path, text, sizeof text) < 0) continue;
+        if (proc_read(path, text, CHILDREN_BYTES_MAX) < 0) continue;
         struct mr_str rest = mr_str_from(text), word;
         while (mr_str_split(&rest, ' ', &word)) {
             uint64_t child;
-            if (word.n == 0 || mr_str_to_u64(word, &child) != 0) continue;
-            visit(arg, (pid_t)child);
-            found++;
-            int deeper = children_visit((pid_t)child, depth + 1, visit, arg);
-            if (deeper > 0) found += deeper;
+            if (word.n > 0 && mr_str_to_u64(word, &child) == 0) (void)walk_add(walk, (pid_t)child);
         }
     }
     (void)closedir(dir); /* read only */
-    return found;
+}
+
+/* With CONFIG_PROC_CHILDREN the children of a thread are one file: no look at all processes. In
+ * breadth, however deep the tree is. */
+static int children_visit(pid_t root, void (*visit)(void *arg, pid_t pid), void *arg)
+{
+    struct walk walk = {0};
+    mr_cleanup(mr_free_pointer) char *text = mr_alloc(CHILDREN_BYTES_MAX);
+    if (text == NULL) return -ENOMEM;
+    children_add(&walk, root, text);
+    for (size_t i = 0; i < walk.count; i++) {
+        visit(arg, walk.pids[i]);
+        children_add(&walk, walk.pids[i], text);
+    }
+    mr_free(walk.pids);
+    return (int)walk.count;
 }
 
 static bool has_children_files(void)
@@ -139,7 +169,7 @@ static bool has_children_files(void)
 
 int engine_tree_visit(pid_t root, void (*visit)(void *arg, pid_t pid), void *arg)
 {
-    if (has_children_files()) return children_visit(root, 0, visit, arg);
+    if (has_children_files()) return children_visit(root, visit, arg);
     mr_cleanup(mr_free_pointer) struct process *list = NULL;
     size_t count = 0;
     int found = 0;

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 128
-
 void sandbox_result_init(struct sandbox_result *result)
 {
     *result = (struct sandbox_result){0};
@@ -112,12 +110,18 @@ static void usage_add(pid_t pid, uint64_t *bytes, bool exact)
     }
 }
 
-static void tree_add(pid_t pid, unsigned depth, uint64_t *bytes, bool exact)
+/* Processes found and not looked at yet; no more can be there than the limit allows, and what a
+ * fork adds while we look is found the next time. */
+struct walk {
+    pid_t *pids;
+    size_t count, capacity;
+};
+
+static void children_add(struct walk *walk, pid_t pid, char *text, size_t text_bytes)
 {
-    char path[80], text[32768];
-    usage_add(pid, bytes, exact);
+    char path[80];
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *dir = depth < DEPTH_MAX ? opendir(path) : NULL;
+    DIR *dir = opendir(path);
     const struct dirent *entry;
     if (dir == NULL) return;
     while ((entry = readdir(dir)) != NULL) {
@@ -125,20 +129,28 @@ static void tree_add(pid_t pid, unsigned depth, uint64_t *bytes, bool exact)
         if (mr_str_to_u64(mr_str_from(entry->d_name), &id) != 0) continue;
         (void)snprintf(path, sizeof path, "/proc/%d/task/%llu/children", (int)pid,
                        (unsigned long long)id);
-        if (!proc_read(path, text, sizeof text)) continue;
+        if (!proc_read(path, text, text_bytes)) continue;
         struct mr_str rest = mr_str_from(text), word;
         while (mr_str_split(&rest, ' ', &word)) {
-            if (mr_str_to_u64(word, &id) == 0 && id > 0 && id <= INT_MAX) {
-                tree_add((pid_t)id, depth + 1, bytes, exact);
+            if (mr_str_to_u64(word, &id) == 0 && id > 0 && id <= INT_MAX &&
+                walk->count < walk->capacity) {
+                walk->pids[walk->count++] = (pid_t)id;
             }
         }
     }
     (void)closedir(dir); /* read only */
 }
 
-/* Orphans inside come back to the warden, so all of them are below it. */
+/* Orphans inside come back to the warden, so all of them are below it. In breadth, however deep. */
 void sandbox_usage(pid_t root, uint64_t *ret_bytes, bool exact)
 {
+    static pid_t pids[2 * SANDBOX_PROCESSES_MAX];
+    static char text[65536];
+    struct walk walk = {.pids = pids, .count = 1, .capacity = MR_COUNT_OF(pids)};
     *ret_bytes = 0;
-    tree_add(root, 0, ret_bytes, exact);
+    pids[0] = root;
+    for (size_t i = 0; i < walk.count; i++) {
+        usage_add(pids[i], ret_bytes, exact);
+        children_add(&walk, pids[i], text, sizeof text);
+    }
 }

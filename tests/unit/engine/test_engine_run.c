@@ -289,6 +289,23 @@ static void memory_past_the_limit_is_told_from_a_plain_kill(void **state)
     assert_int_equal(end->r.code, 0);
 }
 
+static void memory_is_counted_however_deep_it_lies(void **state)
+{
+    struct world *w = *state;
+    struct mr_engine_start order = world_order(1);
+    order.mem_mib = 256;
+    world_sh_order(w, order,
+                   "n=${1:-0}; export n; cat > d.sh <<'E'\n"
+                   "n=$((n + 1)); export n\n"
+                   "if [ $n -lt 100 ]; then sh d.sh; exit; fi\n"
+                   "/usr/bin/python3 -c 'b = bytearray(b\"x\") * (400 << 20)\nimport time\n"
+                   "time.sleep(60)'\n"
+                   "E\n"
+                   "sh d.sh; exit 0");
+    assert_int_equal(world_end(w, 1)->r.exit_kind, ENGINE_EXIT_OUT_OF_MEMORY);
+    assert_int_equal(world_processes(w), 0);
+}
+
 static void progress_and_readiness_are_reported(void **state)
 {
     struct world *w = *state;
@@ -397,6 +414,7 @@ int main(void)
         T(end_of_the_task_ends_what_it_left_behind),
         T(time_limit_ends_it),
         T(memory_past_the_limit_is_told_from_a_plain_kill),
+        T(memory_is_counted_however_deep_it_lies),
         T(progress_and_readiness_are_reported),
         T(two_hundred_leases_at_once_run_once_each),
         T(daemon_sleeps_while_three_hundred_leases_run),

@@ -305,6 +305,24 @@ TRY(giant_file)
     return of(fd < 0 ? -1 : write(fd, block, sizeof block));
 }
 
+/* A chain of processes, the last of which takes the memory: counted, however deep. */
+TRY(deep_memory)
+{
+    for (uint64_t depth = number_of(arg); depth > 0; depth--) {
+        pid_t pid = fork();
+        if (pid < 0) return 0;
+        if (pid > 0) {
+            waitpid(pid, NULL, 0);
+            _exit(0);
+        }
+    }
+    volatile char *p = malloc((size_t)300 << 20);
+    for (size_t i = 0; p != NULL && i < (size_t)300 << 20; i += 4096)
+        p[i] = 1;
+    sleep(20);
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*try)(const char *arg);
@@ -318,7 +336,7 @@ static const struct {
     T(connect_abstract),   T(open_socket),      T(become_root),    T(set_user_id),
     T(raise_capabilities), T(raise_limit),      T(system_call),    T(push_terminal),
     T(find_descriptor),    T(find_environment), T(link_host_file), T(chmod_host_file),
-    T(old_architecture),   T(fork_bomb),        T(giant_file)};
+    T(old_architecture),   T(fork_bomb),        T(deep_memory),    T(giant_file)};
 
 int main(int argc, char **argv)
 {

@@ -259,6 +259,16 @@ static void giant_files_end_at_the_disk_limit(void **state)
     assert_string_equal(box.out, "refused ENOSPC\n");
 }
 
+static void memory_is_counted_however_deep_it_lies(void **state)
+{
+    struct box box;
+    (void)state;
+    box_need();
+    attempt(&box, "deep_memory", "200", "\"processes\":300,\"memory\":\"160MiB\",");
+    assert_int_equal(box.exit_code, 137);
+    box_want(&box, "\"kind\":\"out_of_memory\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +280,7 @@ int main(void)
         cmocka_unit_test(calls_of_another_architecture_end_the_program),
         cmocka_unit_test(fork_bomb_ends_at_its_limit),
         cmocka_unit_test(giant_files_end_at_the_disk_limit),
+        cmocka_unit_test(memory_is_counted_however_deep_it_lies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
