@@ -6,7 +6,7 @@
  *             request that waits for a running prefill of its own prefix lets others pass; (3) at
  *             most `slots` requests run.
  * Cost:       O(waiting x sequences x prefix), only while a slot is free.
- * Idea:       work/infer/README.md, "Who shares what".  Tests: tests/unit/infer/test_infer_model.c
+ * Idea:       work/infer/README.md, "Who shares what".  Tests: tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 

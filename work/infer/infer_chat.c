@@ -7,7 +7,7 @@
  *             whoever wrote its parts, so benign chats get the tokens that the model was trained
  * on. Fails:      MR_ENO_MEMORY, MR_EUNSUPPORTED. Ends:       infer_chat_done. Idea:       the
  * template is rendered with placeholders for the messages; what it put around them is searched for
- * special tokens, then the messages take their places. Tests: tests/unit/infer/test_infer_model.c
+ * special tokens, then the messages take their places. Tests: tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 

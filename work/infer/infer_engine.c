@@ -9,7 +9,7 @@
  * Thread:     the worker's only one. The sink is called inside step, submit and cancel, and must
  *             not call back.
  * Ends:       infer_engine_free.
- * Idea:       work/infer/README.md   Tests: tests/unit/infer/test_infer_model.c
+ * Idea:       work/infer/README.md   Tests: tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 

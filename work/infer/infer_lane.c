@@ -8,7 +8,7 @@
  * Fails:      restore, in a full lane: the caller makes room, or computes the tokens again.
  * Ends:       infer_lane_close.
  * Idea:       work/infer/README.md, "Two kinds of lane".  Tests:
- * tests/unit/infer/test_infer_model.c
+ * tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 

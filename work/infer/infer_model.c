@@ -5,7 +5,7 @@
  * Thread:     the worker's only one.
  * Fails:      MR_EINVALID for what the caller must fix (said on stderr), MR_ENO_MEMORY.
  * Ends:       infer_model_free.
- * Tests:      tests/unit/infer/test_infer_model.c
+ * Tests:      tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 

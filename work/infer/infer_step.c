@@ -5,7 +5,7 @@
  * Invariants: (1) rows of one sequence are consecutive positions; (2) the meter is written before a
  *             token is sent; (3) a full cache stops one sequence, never all.
  * Fails:      a sequence whose rows llama.cpp refuses ends with an error; the others go on.
- * Idea:       work/infer/README.md, "A round".  Tests: tests/unit/infer/test_infer_model.c
+ * Idea:       work/infer/README.md, "A round".  Tests: tests/unit/infer/test_infer_worker.c
  */
 #include "infer_int.h"
 
