@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What people get wrong: each mistake gets one clear message that says what to do, and the right exit
+"""What people get wrong: each mistake gets one clear message that says what to do, and the right
+exit
 code; the cloud goes on as before."""
+
 import json
 import os
 import socket
@@ -39,8 +41,11 @@ def without_a_daemon_it_is_exit_3():
     with Cloud() as cloud:
         for verb in (["status"], ["queue"], ["chat", "hi"], ["submit", "--", "true"]):
             expect(cloud.run(*verb, check=False), 3, "millrace up")
-        expect(cloud.run("status", check=False, env={"MILLRACE_URL": "http://127.0.0.1:9"}), 3,
-               "nothing answers")
+        expect(
+            cloud.run("status", check=False, env={"MILLRACE_URL": "http://127.0.0.1:9"}),
+            3,
+            "nothing answers",
+        )
 
 
 def wrong_and_missing_keys_are_exit_4():
@@ -56,16 +61,44 @@ def wrong_and_missing_keys_are_exit_4():
 def bad_yaml_names_the_line():
     with Cloud(model=False) as cloud:
         cloud.up()
-        expect(cloud.run("submit", write(cloud, "a.yaml", "name: x\n  run: [\n"), check=False), 1,
-               "a.yaml", "line")
-        expect(cloud.run("submit", write(cloud, "b.yaml", "run: echo\nnum_taks: 2\n"), check=False), 1,
-               "num_taks", "num_tasks")
-        expect(cloud.run("submit", write(cloud, "c.yaml", "run: echo\nresources: {memory: lots}\n"),
-                         check=False), 1, "resources.memory", "lots")
-        expect(cloud.run("submit", write(cloud, "d.yaml", "name: nothing\n"), check=False), 1, "run")
-        expect(cloud.run("submit", os.path.join(cloud.home, "none.yaml"), check=False), 1, "no file")
-        expect(cloud.run("submit", write(cloud, "e.sbatch", "#!/bin/sh\n#SBATCH --frob=1\ntrue\n"),
-                         check=False), 1, "line 2", "frob")
+        expect(
+            cloud.run("submit", write(cloud, "a.yaml", "name: x\n  run: [\n"), check=False),
+            1,
+            "a.yaml",
+            "line",
+        )
+        expect(
+            cloud.run("submit", write(cloud, "b.yaml", "run: echo\nnum_taks: 2\n"), check=False),
+            1,
+            "num_taks",
+            "num_tasks",
+        )
+        expect(
+            cloud.run(
+                "submit",
+                write(cloud, "c.yaml", "run: echo\nresources: {memory: lots}\n"),
+                check=False,
+            ),
+            1,
+            "resources.memory",
+            "lots",
+        )
+        expect(
+            cloud.run("submit", write(cloud, "d.yaml", "name: nothing\n"), check=False), 1, "run"
+        )
+        expect(
+            cloud.run("submit", os.path.join(cloud.home, "none.yaml"), check=False), 1, "no file"
+        )
+        expect(
+            cloud.run(
+                "submit",
+                write(cloud, "e.sbatch", "#!/bin/sh\n#SBATCH --frob=1\ntrue\n"),
+                check=False,
+            ),
+            1,
+            "line 2",
+            "frob",
+        )
         require(cloud.json("queue")["workloads"] == [], "something was submitted")
 
 
@@ -73,7 +106,9 @@ def an_impossible_shape_is_refused_with_what_there_is():
     with Cloud(model=False) as cloud:
         cloud.up()
         expect(cloud.run("submit", "--cpus", "5000", "--", "true", check=False), 1, "5000")
-        expect(cloud.run("submit", "--accelerators", "H100:8", "--", "true", check=False), 1, "H100")
+        expect(
+            cloud.run("submit", "--accelerators", "H100:8", "--", "true", check=False), 1, "H100"
+        )
         expect(cloud.run("submit", "--memory", "900TiB", "--", "true", check=False), 1)
 
 
@@ -85,11 +120,20 @@ def an_unknown_model_is_named_with_those_that_are_there():
 
 def a_model_file_that_is_missing_or_no_gguf_is_said_before_anything_starts():
     with Cloud() as cloud:
-        expect(cloud.run("up", "-d", "--listen", "127.0.0.1:0", "--model", "/nowhere.gguf", check=False),
-               1, "/nowhere.gguf", "make up")
+        expect(
+            cloud.run(
+                "up", "-d", "--listen", "127.0.0.1:0", "--model", "/nowhere.gguf", check=False
+            ),
+            1,
+            "/nowhere.gguf",
+            "make up",
+        )
         junk = write(cloud, "junk.gguf", "this is no model")
-        expect(cloud.run("up", "-d", "--listen", "127.0.0.1:0", "--model", junk, check=False), 1,
-               "not a GGUF")
+        expect(
+            cloud.run("up", "-d", "--listen", "127.0.0.1:0", "--model", junk, check=False),
+            1,
+            "not a GGUF",
+        )
         torn = os.path.join(cloud.home, "torn.gguf")
         with open(torn, "wb") as f:
             f.write(b"GGUF" + bytes(64))
@@ -109,23 +153,35 @@ def a_port_in_use_is_said():
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        expect(cloud.run("up", "-d", "--listen", f"127.0.0.1:{port}", check=False), 1, str(port), "taken")
+        expect(
+            cloud.run("up", "-d", "--listen", f"127.0.0.1:{port}", check=False),
+            1,
+            str(port),
+            "taken",
+        )
         expect(cloud.run("up", "-d", "--listen", "nonsense", check=False), 1, "nonsense")
 
 
 def a_home_that_cannot_be_written_is_said():
     with Cloud(model=False) as cloud:
         file = write(cloud, "file", "")
-        expect(cloud.run("up", "-d", check=False, env={"MILLRACE_HOME": os.path.join(file, "home")}), 1,
-               "MILLRACE_HOME")
+        expect(
+            cloud.run("up", "-d", check=False, env={"MILLRACE_HOME": os.path.join(file, "home")}),
+            1,
+            "MILLRACE_HOME",
+        )
 
 
 def a_full_disk_refuses_and_loses_nothing():
     if os.geteuid() != 0:
         raise Skip("needs root to mount a small tmpfs")
     folder = tempfile.mkdtemp(prefix="millrace-full-")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
-                      stderr=subprocess.DEVNULL).returncode != 0:
+    if (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], stderr=subprocess.DEVNULL
+        ).returncode
+        != 0
+    ):
         os.rmdir(folder)
         raise Skip("no tmpfs can be mounted here")
     try:
@@ -153,8 +209,9 @@ def full_disk(folder):
                 pass
         accepted, refused = [kept], None
         for _ in range(2000):
-            status, answer = cloud.http("POST", "/api/workloads",
-                                        {"command": ["true"], "envs": {"A": "x" * 4000}})
+            status, answer = cloud.http(
+                "POST", "/api/workloads", {"command": ["true"], "envs": {"A": "x" * 4000}}
+            )
             if status == 200:
                 accepted.append(answer["id"])
                 continue
@@ -171,8 +228,15 @@ def full_disk(folder):
             cloud.workload(wid)
 
 
-script(wrong_usage_is_exit_2, without_a_daemon_it_is_exit_3, wrong_and_missing_keys_are_exit_4,
-       bad_yaml_names_the_line, an_impossible_shape_is_refused_with_what_there_is,
-       an_unknown_model_is_named_with_those_that_are_there,
-       a_model_file_that_is_missing_or_no_gguf_is_said_before_anything_starts, a_port_in_use_is_said,
-       a_home_that_cannot_be_written_is_said, a_full_disk_refuses_and_loses_nothing)
+script(
+    wrong_usage_is_exit_2,
+    without_a_daemon_it_is_exit_3,
+    wrong_and_missing_keys_are_exit_4,
+    bad_yaml_names_the_line,
+    an_impossible_shape_is_refused_with_what_there_is,
+    an_unknown_model_is_named_with_those_that_are_there,
+    a_model_file_that_is_missing_or_no_gguf_is_said_before_anything_starts,
+    a_port_in_use_is_said,
+    a_home_that_cannot_be_written_is_said,
+    a_full_disk_refuses_and_loses_nothing,
+)

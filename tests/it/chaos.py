@@ -6,6 +6,7 @@ What is claimed afterwards: nothing acknowledged was lost, nothing ran twice, an
 was used. The seed is printed; MILLRACE_CHAOS_SEED repeats the draws (not the timing), and
 MILLRACE_CHAOS_KILLS sets how often the daemon dies.
 """
+
 import json
 import os
 import random
@@ -34,7 +35,7 @@ class Load:
         self.chats_cut = 0
         self.problems = []
         self.begun = {}  # workload id -> when its task began
-        self.away = []   # when no daemon lived: (from, to)
+        self.away = []  # when no daemon lived: (from, to)
         self.marks = os.path.join(cloud.home, "marks")
         os.mkdir(self.marks)
 
@@ -54,8 +55,11 @@ class Load:
         path = os.path.join(self.marks, marker)
         pause = rng.choice(["0", "0", "0.05", "0.3"])
         code = rng.choice([0, 0, 0, 7])
-        document = {"name": marker, "resources": {"cpus": 0.05, "memory": "16MiB"},
-                    "run": f"echo $MILLRACE_LEASE $(date +%s.%N) >> {path}; sleep {pause}; exit {code}"}
+        document = {
+            "name": marker,
+            "resources": {"cpus": 0.05, "memory": "16MiB"},
+            "run": f"echo $MILLRACE_LEASE $(date +%s.%N) >> {path}; sleep {pause}; exit {code}",
+        }
         if rng.random() < 0.15:
             document["resources"]["cpus"] = 0.1
             del document["run"]
@@ -63,8 +67,13 @@ class Load:
         # One submission, however often the answer is lost on the way.
         while not self.stop.is_set():
             try:
-                status, answer = self.cloud.http("POST", "/api/workloads", document,
-                                                 headers={"Idempotency-Key": marker}, timeout=10)
+                status, answer = self.cloud.http(
+                    "POST",
+                    "/api/workloads",
+                    document,
+                    headers={"Idempotency-Key": marker},
+                    timeout=10,
+                )
             except (urllib.error.URLError, OSError, ValueError, TimeoutError):
                 time.sleep(0.02)
                 continue
@@ -80,10 +89,16 @@ class Load:
         time.sleep(rng.random() * 0.1)
 
     def chat_one(self, rng):
-        body = {"model": self.model, "max_tokens": rng.randrange(2, 24), "temperature": 0,
-                "messages": [{"role": "user", "content": f"Say {rng.randrange(1000)}."}]}
+        body = {
+            "model": self.model,
+            "max_tokens": rng.randrange(2, 24),
+            "temperature": 0,
+            "messages": [{"role": "user", "content": f"Say {rng.randrange(1000)}."}],
+        }
         try:
-            status, answer = self.cloud.http("POST", "/v1/chat/completions", body, key="user", timeout=60)
+            status, answer = self.cloud.http(
+                "POST", "/v1/chat/completions", body, key="user", timeout=60
+            )
         except (urllib.error.URLError, OSError, ValueError, TimeoutError):
             with self.lock:
                 self.chats_cut += 1
@@ -96,14 +111,19 @@ class Load:
             self.chats.append(answer["usage"])
 
     def look_one(self, rng):
-        self.cloud.http("GET", rng.choice(["/api/workloads?limit=20", "/api/usage", "/api/fleet",
-                                           "/api/status"]), timeout=10)
+        self.cloud.http(
+            "GET",
+            rng.choice(["/api/workloads?limit=20", "/api/usage", "/api/fleet", "/api/status"]),
+            timeout=10,
+        )
         time.sleep(0.05)
 
     def start(self):
         bodies = [self.submit_one, self.submit_one, self.chat_one, self.chat_one, self.look_one]
-        self.threads = [threading.Thread(target=self.guard, args=(b, random.Random(SEED * 31 + i)))
-                        for i, b in enumerate(bodies)]
+        self.threads = [
+            threading.Thread(target=self.guard, args=(b, random.Random(SEED * 31 + i)))
+            for i, b in enumerate(bodies)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -147,19 +167,33 @@ def check_bill(cloud, load):
     seen = {}
     for line in cloud.json("usage")["lines"]:
         if line["SkuId"].startswith("vcpu") and line["ResourceId"] in ids:
-            seen[line["ResourceId"]] = seen.get(line["ResourceId"], 0) + float(line["ConsumedQuantity"])
+            seen[line["ResourceId"]] = seen.get(line["ResourceId"], 0) + float(
+                line["ConsumedQuantity"]
+            )
     # One whose start nobody saw, since no daemon lived then, may have ended before one did.
-    blinks = {i for i in ids - set(seen)
-              if any(a - 1 <= load.begun[int(i)] <= b for a, b in load.away)}
-    require(set(seen) | blinks == ids, f"{len(ids - set(seen) - blinks)} of {len(ids)} jobs are not billed")
+    blinks = {
+        i for i in ids - set(seen) if any(a - 1 <= load.begun[int(i)] <= b for a, b in load.away)
+    }
+    require(
+        set(seen) | blinks == ids,
+        f"{len(ids - set(seen) - blinks)} of {len(ids)} jobs are not billed",
+    )
 
 
 def daemon_kills_lose_nothing_and_run_nothing_twice():
     rng = random.Random(SEED)
     with Cloud() as cloud:
         ready = cloud.up()
-        cloud.http("POST", "/v1/chat/completions", {"model": ready["models"][0], "max_tokens": 1,
-                   "messages": [{"role": "user", "content": "hi"}]}, key="user")
+        cloud.http(
+            "POST",
+            "/v1/chat/completions",
+            {
+                "model": ready["models"][0],
+                "max_tokens": 1,
+                "messages": [{"role": "user", "content": "hi"}],
+            },
+            key="user",
+        )
         first = token_sums_settled(cloud, {"completion": 1})
         load = Load(cloud, ready["models"][0])
         load.start()
@@ -177,20 +211,32 @@ def daemon_kills_lose_nothing_and_run_nothing_twice():
         check_bill(cloud, load)
         answered = sum(u["completion_tokens"] for u in load.chats)
         require(load.chats, "no chat was answered between the kills")
-        # A chat that was cut off has tokens on the bill that nobody read: their number is the worker's
+        # A chat that was cut off has tokens on the bill that nobody read: their number is the
+        # worker's
         # to say, and the simulator compares it token by token. What was read is on the bill, once.
         least = answered + first["completion"]
-        billed = wait_until("what was answered is on the bill",
-                            lambda: (lambda n: n if n >= least else 0)(token_sums(cloud)["completion"]), 60)
+        billed = wait_until(
+            "what was answered is on the bill",
+            lambda: (lambda n: n if n >= least else 0)(token_sums(cloud)["completion"]),
+            60,
+        )
         most = least + 24 * load.chats_cut
         require(billed <= most, f"{billed} tokens are billed, at most {most} were decoded")
-        print(f"# {len(load.acked)} workloads, {len(load.chats)} chats answered, "
-              f"{load.chats_cut} cut off, {billed} tokens billed", flush=True)
+        print(
+            f"# {len(load.acked)} workloads, {len(load.chats)} chats answered, "
+            f"{load.chats_cut} cut off, {billed} tokens billed",
+            flush=True,
+        )
 
 
 def token_sums_settled(cloud, least):
-    return wait_until("the first chat is on the bill", lambda: (lambda s: s if all(
-        s[k] >= v for k, v in least.items()) else None)(token_sums(cloud)), 60)
+    return wait_until(
+        "the first chat is on the bill",
+        lambda: (lambda s: s if all(s[k] >= v for k, v in least.items()) else None)(
+            token_sums(cloud)
+        ),
+        60,
+    )
 
 
 def killed_tasks_are_failures_with_a_reason_and_are_not_run_again():
@@ -199,15 +245,21 @@ def killed_tasks_are_failures_with_a_reason_and_are_not_run_again():
         cloud.up()
         for _ in range(10):
             path = os.path.join(cloud.home, f"k{rng.getrandbits(32):x}")
-            wid = cloud.submit({"run": f"echo x >> {path}; exec sleep 1000",
-                                "resources": {"cpus": 0.1, "memory": "16MiB"}})
+            wid = cloud.submit(
+                {
+                    "run": f"echo x >> {path}; exec sleep 1000",
+                    "resources": {"cpus": 0.1, "memory": "16MiB"},
+                }
+            )
             cloud.wait(wid, {"running"})
             wait_until("it has begun", lambda: os.path.exists(path))
             wait_until("it sleeps", lambda: task_pid(cloud, wid))
             os.kill(task_pid(cloud, wid), signal.SIGKILL)
             w = cloud.wait(wid)
-            require(w["state"] == "failed" and w["exit"]["kind"] == "signal" and
-                    w["exit"]["code"] == 9, json.dumps(w))
+            require(
+                w["state"] == "failed" and w["exit"]["kind"] == "signal" and w["exit"]["code"] == 9,
+                json.dumps(w),
+            )
             with open(path, encoding="utf-8") as f:
                 require(f.read() == "x\n", "it ran twice")
 
@@ -227,8 +279,12 @@ def a_killed_model_worker_is_replaced_and_what_it_decoded_is_billed():
     with Cloud() as cloud:
         ready = cloud.up()
         model = ready["models"][0]
-        ask = {"model": model, "max_tokens": 4, "temperature": 0,
-               "messages": [{"role": "user", "content": "hello"}]}
+        ask = {
+            "model": model,
+            "max_tokens": 4,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": "hello"}],
+        }
         usage = []
         for _ in range(3):
             status, answer = cloud.http("POST", "/v1/chat/completions", ask, key="user")
@@ -243,10 +299,13 @@ def a_killed_model_worker_is_replaced_and_what_it_decoded_is_billed():
         status, answer = cloud.http("POST", "/v1/chat/completions", ask, key="user")
         require(status == 200, f"{answer}")
         total = sum(usage) + answer["usage"]["completion_tokens"]
-        wait_until("the bill is what was answered",
-                   lambda: token_sums(cloud)["completion"] == total, 60)
+        wait_until(
+            "the bill is what was answered", lambda: token_sums(cloud)["completion"] == total, 60
+        )
 
 
-script(daemon_kills_lose_nothing_and_run_nothing_twice,
-       killed_tasks_are_failures_with_a_reason_and_are_not_run_again,
-       a_killed_model_worker_is_replaced_and_what_it_decoded_is_billed)
+script(
+    daemon_kills_lose_nothing_and_run_nothing_twice,
+    killed_tasks_are_failures_with_a_reason_and_are_not_run_again,
+    a_killed_model_worker_is_replaced_and_what_it_decoded_is_billed,
+)

@@ -4,6 +4,7 @@
 A test file is a list of functions whose names are claims; `main(...)` runs them in order and prints
 TAP ("ok 1 - claim"), which tools/test counts. Standard library only.
 """
+
 import json
 import os
 import shutil
@@ -90,18 +91,28 @@ class Cloud:
         return found
 
     def run(self, *args, check=True, timeout=120, stdin=None, env=None):
-        result = subprocess.run([MILLRACE, *args], env={**self.env, **(env or {})}, input=stdin,
-                                stdin=None if stdin is not None else subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                timeout=timeout)
+        result = subprocess.run(
+            [MILLRACE, *args],
+            env={**self.env, **(env or {})},
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout,
+        )
         if check and result.returncode != 0:
-            raise AssertionError(f"millrace {' '.join(args)}: exit {result.returncode}\n"
-                                 f"{result.stdout}{result.stderr}{self.log()}")
+            raise AssertionError(
+                f"millrace {' '.join(args)}: exit {result.returncode}\n"
+                f"{result.stdout}{result.stderr}{self.log()}"
+            )
         return result
 
     def log(self):
         try:
-            with open(os.path.join(self.home, "daemon.log"), encoding="utf-8", errors="replace") as f:
+            with open(
+                os.path.join(self.home, "daemon.log"), encoding="utf-8", errors="replace"
+            ) as f:
                 return f.read()[-4000:]
         except OSError:
             return ""
@@ -156,8 +167,15 @@ class Cloud:
         return answer["workloads"][0]
 
     def wait(self, wid, states=None, seconds=120):
-        final = {"completed", "failed", "cancelled", "timeout", "preempted", "node_fail",
-                 "out_of_memory"}
+        final = {
+            "completed",
+            "failed",
+            "cancelled",
+            "timeout",
+            "preempted",
+            "node_fail",
+            "out_of_memory",
+        }
         wanted = set(states) if states else final
 
         def look():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What a newcomer does in the first minutes: up, chat, status, a second up, down, up again."""
+
 import json
 import os
 import stat
@@ -33,8 +34,12 @@ def the_default_model_answers_by_chat_and_its_tokens_are_billed():
             return [x for x in lines if "completion" in x["SkuId"]]
 
         line = wait_until("the tokens are on the bill", billed)[0]
-        require(float(line["ConsumedQuantity"]) * (1e6 if "illion" in line["ConsumedUnit"] else 1)
-                - answer["usage"]["completion_tokens"] < 1e-6, f"{line} is not {answer['usage']}")
+        require(
+            float(line["ConsumedQuantity"]) * (1e6 if "illion" in line["ConsumedUnit"] else 1)
+            - answer["usage"]["completion_tokens"]
+            < 1e-6,
+            f"{line} is not {answer['usage']}",
+        )
 
 
 def a_second_up_on_the_same_home_gets_one_clear_message():
@@ -53,8 +58,10 @@ def two_homes_are_two_clouds():
         wid = one.submit({"command": ["true"]})
         one.wait(wid)
         require(two.http("GET", "/api/workloads")[1]["workloads"] == [], "the other cloud sees it")
-        require(two.http("GET", "/api/workloads", key=one.keys["admin"])[0] == 401,
-                "a key of one cloud opens the other")
+        require(
+            two.http("GET", "/api/workloads", key=one.keys["admin"])[0] == 401,
+            "a key of one cloud opens the other",
+        )
 
 
 def everything_is_there_after_down_and_up():
@@ -76,7 +83,9 @@ def everything_is_there_after_down_and_up():
 def workers_outlive_the_daemon_and_are_found_again():
     with Cloud(model=False) as cloud:
         cloud.up()
-        wid = cloud.submit({"run": "echo $$ >> pids; while [ ! -e go ]; do sleep 0.05; done; echo end"})
+        wid = cloud.submit(
+            {"run": "echo $$ >> pids; while [ ! -e go ]; do sleep 0.05; done; echo end"}
+        )
         cloud.wait(wid, {"running"})
         folder = os.path.join(cloud.home, "workloads", str(wid))
         wait_until("it has started", lambda: os.path.exists(os.path.join(folder, "pids")))
@@ -96,18 +105,43 @@ def every_verb_that_looks_prints_one_json_document():
         cloud.up()
         wid = cloud.submit({"command": ["true"]})
         cloud.wait(wid)
-        for verb in (["status"], ["queue"], ["queue", str(wid)], ["fleet"], ["usage"],
-                     ["why", str(wid)], ["doctor"], ["version"], ["bench"]):
+        for verb in (
+            ["status"],
+            ["queue"],
+            ["queue", str(wid)],
+            ["fleet"],
+            ["usage"],
+            ["why", str(wid)],
+            ["doctor"],
+            ["version"],
+            ["bench"],
+        ):
             out = cloud.run(*verb, "--json", check=False)
             json.loads(out.stdout)
         w = cloud.json("queue", str(wid))["workloads"][0]
-        for field in ("id", "name", "kind", "tenant", "state", "reason", "tasks", "nodes",
-                      "submitted", "started", "ended", "exit"):
+        for field in (
+            "id",
+            "name",
+            "kind",
+            "tenant",
+            "state",
+            "reason",
+            "tasks",
+            "nodes",
+            "submitted",
+            "started",
+            "ended",
+            "exit",
+        ):
             require(field in w, f"no {field} in {w}")
 
 
-script(up_prints_what_scripts_need_and_keeps_the_admin_key_private,
-       the_default_model_answers_by_chat_and_its_tokens_are_billed,
-       a_second_up_on_the_same_home_gets_one_clear_message, two_homes_are_two_clouds,
-       everything_is_there_after_down_and_up, workers_outlive_the_daemon_and_are_found_again,
-       every_verb_that_looks_prints_one_json_document)
+script(
+    up_prints_what_scripts_need_and_keeps_the_admin_key_private,
+    the_default_model_answers_by_chat_and_its_tokens_are_billed,
+    a_second_up_on_the_same_home_gets_one_clear_message,
+    two_homes_are_two_clouds,
+    everything_is_there_after_down_and_up,
+    workers_outlive_the_daemon_and_are_found_again,
+    every_verb_that_looks_prints_one_json_document,
+)

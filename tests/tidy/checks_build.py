@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that need the build folder: what archives call, what they export, headers by themselves."""
+"""Checks that need the build folder: what archives call, what they export, headers by
+themselves."""
+
 import concurrent.futures
 import glob
 import json
@@ -12,7 +14,8 @@ import subprocess
 P0_ALLOWED = re.compile(
     r"(mem(cpy|move|set|cmp|chr|rchr|mem)|str(len|nlen|cmp|ncmp|chr|rchr|str)|v?snprintf"
     r"|__(mem|str)\w+_chk|__v?snprintf_chk|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
-    r"|__u?(div|mod|mul|divmod)[dt]i[34]|__(popcount|clz|ctz)[dt]i2)")
+    r"|__u?(div|mod|mul|divmod)[dt]i[34]|__(popcount|clz|ctz)[dt]i2)"
+)
 # Only for base's default allocator.
 BASE_ALLOWED = re.compile(r"malloc|calloc|realloc|free")
 # What core may not take from base: its memory is the block given at init and the step's arena.
@@ -34,11 +37,21 @@ P1_DENIED = re.compile(
     r"|__(v?f?printf|printf)_chk|stdin|stdout|stderr|syslog"
     r"|getenv|secure_getenv|setenv|putenv|environ|getpid|getuid|gethostname|sysconf|uname"
     r"|rand|srand|random|srandom|drand48|getrandom|getentropy|arc4random\w*"
-    r"|dlopen|dlsym|uv_\w+|sqlite3_\w+|curl_\w+|PQ\w+)")
+    r"|dlopen|dlsym|uv_\w+|sqlite3_\w+|curl_\w+|PQ\w+)"
+)
 # A panic and an allocation have no context to carry these in.
 GLOBALS_ALLOWED = {("base", "panic_hook"), ("base", "allocator_now"), ("sim", "running")}
-HEADER_FLAGS = ["-std=gnu17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
-                "-D_GNU_SOURCE", "-x", "c"]
+HEADER_FLAGS = [
+    "-std=gnu17",
+    "-fsyntax-only",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused",
+    "-D_GNU_SOURCE",
+    "-x",
+    "c",
+]
 
 
 def archives(tree):
@@ -46,7 +59,7 @@ def archives(tree):
     found = {}
     for top in ("src", "work", "cmd"):
         for path in glob.glob(os.path.join(tree.build, top, "**", "libmr_*.a"), recursive=True):
-            found[os.path.basename(path)[len("libmr_"):-2]] = path
+            found[os.path.basename(path)[len("libmr_") : -2]] = path
     return found
 
 
@@ -73,8 +86,10 @@ def missing_archives(tree, grades):
     for module, (grade, _) in tree.layers().items():
         has_sources = any(f.startswith(f"src/{module}/") and f.endswith(".c") for f in tree.files)
         if grade in grades and has_sources and module not in built:
-            findings.append(f"src/{module}: libmr_{module}.a is not in the build folder: declare "
-                            f"static_library('mr_{module}', …)")
+            findings.append(
+                f"src/{module}: libmr_{module}.a is not in the build folder: declare "
+                f"static_library('mr_{module}', …)"
+            )
     return findings
 
 
@@ -102,9 +117,12 @@ def p1_archives_reach_no_clock_file_socket_or_thread(tree):
     for module, path in sorted(built.items()):
         if layers.get(module, ("", set()))[0] != "P1":
             continue
-        findings += [f"{module} ({member}) needs {name}, which grade P1 forbids: ask the world for "
-                     "it through port" for name, member in sorted(symbols(path)[1].items())
-                     if P1_DENIED.fullmatch(name)]
+        findings += [
+            f"{module} ({member}) needs {name}, which grade P1 forbids: ask the world for "
+            "it through port"
+            for name, member in sorted(symbols(path)[1].items())
+            if P1_DENIED.fullmatch(name)
+        ]
     return findings
 
 
@@ -120,12 +138,15 @@ def pure_modules_hold_no_mutable_globals(tree):
             if len(fields) < 7 or fields[3] not in ("OBJECT", "TLS"):
                 continue
             name, section = fields[0].split(".")[0], fields[6]
-            if not re.match(r"\.(data|bss|tdata|tbss)|\*COM\*", section) or \
-                    section.startswith(".data.rel.ro"):
+            if not re.match(r"\.(data|bss|tdata|tbss)|\*COM\*", section) or section.startswith(
+                ".data.rel.ro"
+            ):
                 continue
             if (module, name) not in GLOBALS_ALLOWED:
-                findings.append(f"{module}: {name} is a mutable global: state belongs to an object "
-                                "that the caller owns")
+                findings.append(
+                    f"{module}: {name} is a mutable global: state belongs to an object "
+                    "that the caller owns"
+                )
     return findings
 
 
@@ -135,8 +156,9 @@ def global_symbols_carry_their_modules_prefix(tree):
         for name in sorted(symbols(path)[0]):
             prefix = module.split("_")[0]  # a module may have several archives: infer, infer_pure
             if not name.startswith(("mr_", f"{prefix}_", "_", "DW.ref.")):
-                findings.append(f"{module}: {name} is global: make it static or call it "
-                                f"{module}_{name}")
+                findings.append(
+                    f"{module}: {name} is global: make it static or call it " f"{module}_{name}"
+                )
     return findings
 
 
@@ -157,7 +179,7 @@ def include_flags(tree):
             elif word.startswith("-I/"):
                 found = word[2:]
             elif word.startswith("-isystem/"):
-                found = word[len("-isystem"):]
+                found = word[len("-isystem") :]
             if found and found not in flags:
                 flags.append(found)
     return [word for folder in flags for word in ("-isystem", folder)]
@@ -171,11 +193,15 @@ def every_header_compiles_alone(tree):
         compiler, header = job
         full = os.path.join(tree.root, header)
         folder = os.path.dirname(full)
-        done = subprocess.run([compiler, *flags, "-I", folder, full], capture_output=True, text=True)
+        done = subprocess.run(
+            [compiler, *flags, "-I", folder, full], capture_output=True, text=True
+        )
         if done.returncode == 0:
             return []
-        first = next((line for line in done.stderr.splitlines() if "error:" in line),
-                     done.stderr.strip().split("\n")[0])
+        first = next(
+            (line for line in done.stderr.splitlines() if "error:" in line),
+            done.stderr.strip().split("\n")[0],
+        )
         return [f"{header} with {compiler}: {first.replace(tree.root + '/', '')}"]
 
     jobs = [(compiler, header) for header in headers for compiler in ("gcc", "clang-19")]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that need the text alone. Each gives a list of findings; its name is the claim."""
+
 import os
 import re
 import subprocess
@@ -55,10 +56,12 @@ def includes_follow_the_layer_table(tree):
             if "/" not in included or target == module:
                 continue
             if target not in layers:
-                findings.append(f"{path}:{line}: \"{included}\" belongs to no module of LAYERS")
+                findings.append(f'{path}:{line}: "{included}" belongs to no module of LAYERS')
             elif target not in layers[module][1]:
-                findings.append(f"{path}:{line}: {module} may not include {target}; it may include: "
-                                f"{' '.join(sorted(layers[module][1])) or 'nothing'}")
+                findings.append(
+                    f"{path}:{line}: {module} may not include {target}; it may include: "
+                    f"{' '.join(sorted(layers[module][1])) or 'nothing'}"
+                )
     return findings
 
 
@@ -67,13 +70,19 @@ def private_headers_stay_in_their_folder_and_say_so(tree):
     for path in tree.c_files(OURS):
         source = tree.source(path)
         for line, included in source.includes():
-            if included.endswith("_int.h") and "/" in included and \
-                    included.split("/")[0] != module_of(path):
-                findings.append(f"{path}:{line}: {included} is private to its folder: include the "
-                                "module's header")
+            if (
+                included.endswith("_int.h")
+                and "/" in included
+                and included.split("/")[0] != module_of(path)
+            ):
+                findings.append(
+                    f"{path}:{line}: {included} is private to its folder: include the "
+                    "module's header"
+                )
         if path.endswith("_int.h") and "rivate" not in "\n".join(source.lines[1:3]):
-            findings.append(f"{path}:2: a private header says so in its first line: "
-                            "'Private to …'")
+            findings.append(
+                f"{path}:2: a private header says so in its first line: " "'Private to …'"
+            )
     return findings
 
 
@@ -95,16 +104,22 @@ def no_banned_function_is_called(tree):
 
 
 def comments_are_between_slash_and_star(tree):
-    return [f"{path}:{line}: // comment: write /* … */" for path in tree.c_files()
-            for line in tree.source(path).slash_comments]
+    return [
+        f"{path}:{line}: // comment: write /* … */"
+        for path in tree.c_files()
+        for line in tree.source(path).slash_comments
+    ]
 
 
 def every_source_has_its_licence_line(tree):
     findings = []
     for path, text in tree.texts():
         name = os.path.basename(path)
-        if not (name.endswith((".c", ".h", ".py", ".sh", ".mjs", ".cjs", ".js")) or
-                name == "meson.build" or path.startswith(("tools/", ".ci/"))):
+        if not (
+            name.endswith((".c", ".h", ".py", ".sh", ".mjs", ".cjs", ".js"))
+            or name == "meson.build"
+            or path.startswith(("tools/", ".ci/"))
+        ):
             continue
         if "SPDX-License-Identifier: Apache-2.0" not in "\n".join(text.split("\n")[:3]):
             findings.append(f"{path}:1: no SPDX-License-Identifier line: see base.h for its form")
@@ -120,8 +135,10 @@ def every_source_opens_with_what_it_is(tree):
             continue
         end = next((i for i, line in enumerate(lines[1:], 2) if "*/" in line), len(lines))
         if path.split("/")[0] in OURS and path.endswith(".c") and end - 1 < TOP_COMMENT_LINES_MIN:
-            findings.append(f"{path}:2: the top comment has {end - 1} lines, at least "
-                            f"{TOP_COMMENT_LINES_MIN}: what it owns, its invariants, its cost")
+            findings.append(
+                f"{path}:2: the top comment has {end - 1} lines, at least "
+                f"{TOP_COMMENT_LINES_MIN}: what it owns, its invariants, its cost"
+            )
     return findings
 
 
@@ -144,8 +161,14 @@ def files_are_at_most_1000_lines(tree):
     for path in tree.c_files():
         count = len(tree.source(path).lines) - 1
         if count > FILE_LINES_MAX:
-            findings.append((path, count, f"{path}: {count} lines, at most {FILE_LINES_MAX}: "
-                                          "split it by what belongs together"))
+            findings.append(
+                (
+                    path,
+                    count,
+                    f"{path}: {count} lines, at most {FILE_LINES_MAX}: "
+                    "split it by what belongs together",
+                )
+            )
     return findings
 
 
@@ -154,8 +177,14 @@ def functions_are_at_most_70_lines(tree):
     for path in tree.c_files():
         for name, line, count, _ in tree.source(path).functions():
             if count > FUNCTION_LINES_MAX:
-                findings.append((f"{path}:{name}", count, f"{path}:{line}: {name} has {count} lines, "
-                                                          f"at most {FUNCTION_LINES_MAX}"))
+                findings.append(
+                    (
+                        f"{path}:{name}",
+                        count,
+                        f"{path}:{line}: {name} has {count} lines, "
+                        f"at most {FUNCTION_LINES_MAX}",
+                    )
+                )
     return findings
 
 
@@ -165,8 +194,13 @@ def complexity_is_at_most_15_in_core_and_30_elsewhere(tree):
         limit = COMPLEXITY_MAX.get(module_of(path), COMPLEXITY_MAX_ELSEWHERE)
         for name, line, _, value in tree.source(path).functions():
             if value > limit:
-                findings.append((f"{path}:{name}", value, f"{path}:{line}: {name} has complexity "
-                                                          f"{value}, at most {limit}"))
+                findings.append(
+                    (
+                        f"{path}:{name}",
+                        value,
+                        f"{path}:{line}: {name} has complexity " f"{value}, at most {limit}",
+                    )
+                )
     return findings
 
 
@@ -178,8 +212,9 @@ def core_computes_without_floats(tree):
             continue
         for number, line in enumerate(tree.source(path).code_lines, 1):
             if re.search(r"\b(?:float|double)\b|\b\d+\.\d", line):
-                findings.append(f"{path}:{number}: a floating-point number: integers in the "
-                                "smallest unit")
+                findings.append(
+                    f"{path}:{number}: a floating-point number: integers in the " "smallest unit"
+                )
     return findings
 
 
@@ -218,8 +253,11 @@ def file_names_are_unique(tree):
 
 def every_source_folder_has_a_readme(tree):
     folders = {os.path.dirname(path) for path in tree.c_files(OURS)}
-    return [f"{folder}/README.md is missing: the idea before the functions"
-            for folder in sorted(folders) if f"{folder}/README.md" not in tree.files]
+    return [
+        f"{folder}/README.md is missing: the idea before the functions"
+        for folder in sorted(folders)
+        if f"{folder}/README.md" not in tree.files
+    ]
 
 
 def no_fixme_and_no_todo_without_its_issue(tree):
@@ -235,9 +273,13 @@ def no_fixme_and_no_todo_without_its_issue(tree):
 
 
 def no_path_of_one_machine_is_in_the_tree(tree):
-    # Put together here, so that this file does not hold one itself. A bare /wo(r)k is the sandbox's.
-    words = re.compile(r"(?<![\w.}*)\]>$-])/(?:" + "|".join(
-        ["wo" + r"rk/(?:main|shared|\.)", "ro" + "ot/", "tmp/" + "wt/"]) + ")")
+    # Put together here, so that this file does not hold one itself. A bare /wo(r)k is the
+    # sandbox's.
+    words = re.compile(
+        r"(?<![\w.}*)\]>$-])/(?:"
+        + "|".join(["wo" + r"rk/(?:main|shared|\.)", "ro" + "ot/", "tmp/" + "wt/"])
+        + ")"
+    )
     findings = []
     for path, text in tree.texts():
         for number, line in enumerate(text.split("\n"), 1):
@@ -251,8 +293,9 @@ def sources_are_formatted(tree):
     files = tree.c_files()
     if not files:
         return []
-    done = subprocess.run(["clang-format-19", "--dry-run", *files], cwd=tree.root,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["clang-format-19", "--dry-run", *files], cwd=tree.root, capture_output=True, text=True
+    )
     differ = set(re.findall(r"^(\S+?):\d+:\d+: (?:warning|error): code should", done.stderr, re.M))
     if done.returncode != 0 and not differ:
         return [f"clang-format-19 failed: {done.stderr[:300]}"]
@@ -273,8 +316,12 @@ def links_in_documents_resolve(tree):
     for path in tree.files:
         if not path.endswith(".md"):
             continue
-        text = re.sub(r"^```.*?^```", lambda m: "\n" * m.group(0).count("\n"), tree.read(path),
-                      flags=re.M | re.S)
+        text = re.sub(
+            r"^```.*?^```",
+            lambda m: "\n" * m.group(0).count("\n"),
+            tree.read(path),
+            flags=re.M | re.S,
+        )
         for match in re.finditer(r"\[[^\]\n]*\]\(([^)\s]+)\)", text):
             target, _, fragment = match.group(1).partition("#")
             line = text.count("\n", 0, match.start()) + 1
@@ -294,7 +341,9 @@ def documents_named_in_top_comments_exist(tree):
     for path in tree.c_files():
         head = "\n".join(tree.source(path).lines[:30])
         for named in re.findall(r"\b((?:docs|tests|src|cmd|work)/[\w./-]+\w)", head):
-            if "." in os.path.basename(named) and not os.path.exists(os.path.join(tree.root, named)):
+            if "." in os.path.basename(named) and not os.path.exists(
+                os.path.join(tree.root, named)
+            ):
                 findings.append(f"{path}: its top comment names {named}, which does not exist")
     return findings
 

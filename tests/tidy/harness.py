@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The harness is tested too: what tools/test counts, and what a fuzz replay does when a target dies.
+"""The harness is tested too: what tools/test counts, and what a fuzz replay does when a target
+dies.
 
 Prints TAP. A harness that calls a failure a pass would make every other test worthless.
 """

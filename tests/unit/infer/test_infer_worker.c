@@ -252,8 +252,8 @@ static uint32_t family_ask(uint32_t seed, uint32_t count, uint32_t *ret_prompt)
     *ret_prompt = 0;
     for (uint32_t i = 0; i < count; i++) {
         (void)snprintf(text, sizeof(text), "Say the number %u%u%u.", i, i, i);
-        struct ask ask = {.text = text, .system = words_of(400, seed), .max_tokens = 2,
-                          .tenant = 50};
+        struct ask ask = {
+            .text = text, .system = words_of(400, seed), .max_tokens = 2, .tenant = 50};
         client_submit(&client, i + 1, &ask);
     }
     client_collect(&client, answers, count);

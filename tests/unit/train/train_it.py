@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole fine-tunes with real processes: train_it.py PROGRAM HELPER MODEL.
 
-Runs over a thin random model with the real vocabulary, where a step takes milliseconds, and once over
+Runs over a thin random model with the real vocabulary, where a step takes milliseconds, and once
+over
 the real one. TAP on standard output.
 """
+
 import json
 import os
 import random
@@ -51,10 +53,23 @@ class World:
         with open(self.data, "w", encoding="utf-8") as f:
             for name in NAMES:
                 for thing in THINGS:
-                    f.write(json.dumps({"messages": [
-                        {"role": "user", "content": f"What does {name} carry? It is {thing}."},
-                        {"role": "assistant",
-                         "content": f"Arr! {name} be carryin' {thing}, says the parrot."}]}) + "\n")
+                    f.write(
+                        json.dumps(
+                            {
+                                "messages": [
+                                    {
+                                        "role": "user",
+                                        "content": f"What does {name} carry? It is {thing}.",
+                                    },
+                                    {
+                                        "role": "assistant",
+                                        "content": f"Arr! {name} be carryin' {thing}, says the parrot.",
+                                    },
+                                ]
+                            }
+                        )
+                        + "\n"
+                    )
         self.spec = {"model": World.tiny if tiny else MODEL, "data": self.data, **spec}
         self.processes = []
 
@@ -72,13 +87,34 @@ class World:
         path = os.path.join(self.folder, "spec.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(self.spec, f)
-        launch = [] if ranks == 0 else [
-            "mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none",
-            "--mca", "plm", "isolated", "--mca", "btl", "self,vader"]
+        launch = (
+            []
+            if ranks == 0
+            else [
+                "mpirun",
+                "-np",
+                str(ranks),
+                "--oversubscribe",
+                "--bind-to",
+                "none",
+                "--mca",
+                "plm",
+                "isolated",
+                "--mca",
+                "btl",
+                "self,vader",
+            ]
+        )
         command = launch + [PROGRAM, "--spec", path, "--job-dir", job or self.job]
         command += (["--product", product] if product else []) + list(extra)
-        process = subprocess.Popen(command, cwd=self.folder, env=environment(), text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.processes.append(process)
         return process
 
@@ -104,8 +140,9 @@ class World:
 
 
 def children_of(pid):
-    found = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(pid)], text=True,
-                           capture_output=True, check=False).stdout
+    found = subprocess.run(
+        ["ps", "-o", "pid=,comm=", "--ppid", str(pid)], text=True, capture_output=True, check=False
+    ).stdout
     return [int(line.split()[0]) for line in found.splitlines() if "millrace-train" in line]
 
 
@@ -119,8 +156,9 @@ def wait_for_step(world, process, step):
 def our_forward_pass_is_libllamas():
     # With 4-bit weights libllama rounds activations to 8 bits, and we do not.
     for model, permille in ((World.tiny, "1"), (MODEL, "10")):
-        done = subprocess.run([HELPER, "compare", model, permille], text=True, capture_output=True,
-                              check=False)
+        done = subprocess.run(
+            [HELPER, "compare", model, permille], text=True, capture_output=True, check=False
+        )
         require(done.returncode == 0, f"{model}: {done.stdout} {done.stderr}")
 
 
@@ -129,15 +167,22 @@ def two_ranks_learn_and_the_adapter_serves():
         world.run(product=None)
         result = world.json_of("result.json")
         require(result["ranks"] == 2, f"ranks {result['ranks']}")
-        require(result["held_out_loss"] < 0.9 * result["held_out_loss_before"],
-                f"held-out loss {result['held_out_loss_before']} to {result['held_out_loss']}")
+        require(
+            result["held_out_loss"] < 0.9 * result["held_out_loss_before"],
+            f"held-out loss {result['held_out_loss_before']} to {result['held_out_loss']}",
+        )
         require(result["steps"] == 4 and result["held_out"] == 4, str(result))
-        done = subprocess.run([HELPER, "adapter", MODEL, os.path.join(world.job, "adapter.gguf")],
-                              text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            [HELPER, "adapter", MODEL, os.path.join(world.job, "adapter.gguf")],
+            text=True,
+            capture_output=True,
+            check=False,
+        )
         require(done.returncode == 0, done.stdout + done.stderr)
         progress = world.json_of("progress.json")
-        require(progress["step"] == progress["steps"] == progress["checkpoint_step"] == 4,
-                str(progress))
+        require(
+            progress["step"] == progress["steps"] == progress["checkpoint_step"] == 4, str(progress)
+        )
 
 
 def a_run_killed_at_random_steps_ends_bit_for_bit_as_the_undisturbed():
@@ -159,13 +204,20 @@ def a_run_killed_at_random_steps_ends_bit_for_bit_as_the_undisturbed():
             kills += 1
         require(kills >= 2, f"only {kills} kills before the end")
         world.run()
-        require(world.bytes_of("loss.jsonl") == world.bytes_of("loss.jsonl", calm),
-                f"the loss curve differs after {kills} kills (seed {SEED})")
-        require(world.bytes_of("adapter.gguf") == world.bytes_of("adapter.gguf", calm),
-                f"the adapter differs after {kills} kills (seed {SEED})")
+        require(
+            world.bytes_of("loss.jsonl") == world.bytes_of("loss.jsonl", calm),
+            f"the loss curve differs after {kills} kills (seed {SEED})",
+        )
+        require(
+            world.bytes_of("adapter.gguf") == world.bytes_of("adapter.gguf", calm),
+            f"the adapter differs after {kills} kills (seed {SEED})",
+        )
         require(world.json_of("result.json")["resumed"], "it began anew")
-        require(world.json_of("result.json")["held_out_loss"] ==
-                world.json_of("result.json", calm)["held_out_loss"], "held-out losses differ")
+        require(
+            world.json_of("result.json")["held_out_loss"]
+            == world.json_of("result.json", calm)["held_out_loss"],
+            "held-out losses differ",
+        )
 
 
 def asked_to_stop_it_saves_and_ends_with_75_then_goes_on_with_one_rank():
@@ -184,8 +236,10 @@ def asked_to_stop_it_saves_and_ends_with_75_then_goes_on_with_one_rank():
         world.run(ranks=0)
         result, other = world.json_of("result.json"), world.json_of("result.json", calm)
         require(result["resumed"] and result["ranks"] == 1, str(result))
-        require(abs(result["held_out_loss"] - other["held_out_loss"]) < 1e-3 * other["held_out_loss"],
-                f"{result['held_out_loss']} with another number of ranks, {other['held_out_loss']}")
+        require(
+            abs(result["held_out_loss"] - other["held_out_loss"]) < 1e-3 * other["held_out_loss"],
+            f"{result['held_out_loss']} with another number of ranks, {other['held_out_loss']}",
+        )
 
 
 def a_torn_checkpoint_gives_way_to_the_older():
@@ -223,8 +277,13 @@ def mistakes_get_one_line_and_exit_1():
     ]
     with World(max_steps=2, batch=2) as world:
         good = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
-        files = {"BAD": good + "{nope\n", "EMPTY": "\n", "DATA": good * 4,
-                 "NOANSWER": '{"messages":[{"role":"user","content":"a"}]}\n', "FOLDER": None}
+        files = {
+            "BAD": good + "{nope\n",
+            "EMPTY": "\n",
+            "DATA": good * 4,
+            "NOANSWER": '{"messages":[{"role":"user","content":"a"}]}\n',
+            "FOLDER": None,
+        }
         for name, text in files.items():
             path = os.path.join(world.folder, name)
             if text is None:
@@ -234,8 +293,12 @@ def mistakes_get_one_line_and_exit_1():
                 f.write(text)
         whole = dict(world.spec)
         for change, word in cases:
-            world.spec = {**whole, **{k: os.path.join(world.folder, v) if v in files else v
-                                      for k, v in change.items()}}
+            world.spec = {
+                **whole,
+                **{
+                    k: os.path.join(world.folder, v) if v in files else v for k, v in change.items()
+                },
+            }
             _, err = world.run(ranks=0, code=1, extra=["--quiet"])
             lines = [line for line in err.splitlines() if line.strip()]
             require(len(lines) == 1 and word in lines[0], f"{change}: {err}")
@@ -260,12 +323,17 @@ def help_says_what_the_exit_codes_mean():
     require(done.returncode == 2 and "usage" in done.stderr, done.stderr)
 
 
-CASES = [help_says_what_the_exit_codes_mean, our_forward_pass_is_libllamas,
-         mistakes_get_one_line_and_exit_1, a_full_disk_is_told,
-         a_torn_checkpoint_gives_way_to_the_older, a_spec_of_another_recipe_is_not_continued,
-         a_run_killed_at_random_steps_ends_bit_for_bit_as_the_undisturbed,
-         asked_to_stop_it_saves_and_ends_with_75_then_goes_on_with_one_rank,
-         two_ranks_learn_and_the_adapter_serves]
+CASES = [
+    help_says_what_the_exit_codes_mean,
+    our_forward_pass_is_libllamas,
+    mistakes_get_one_line_and_exit_1,
+    a_full_disk_is_told,
+    a_torn_checkpoint_gives_way_to_the_older,
+    a_spec_of_another_recipe_is_not_continued,
+    a_run_killed_at_random_steps_ends_bit_for_bit_as_the_undisturbed,
+    asked_to_stop_it_saves_and_ends_with_75_then_goes_on_with_one_rank,
+    two_ranks_learn_and_the_adapter_serves,
+]
 
 
 def main():
