@@ -63,7 +63,8 @@ class World:
                                     },
                                     {
                                         "role": "assistant",
-                                        "content": f"Arr! {name} be carryin' {thing}, says the parrot.",
+                                        "content": f"Arr! {name} be carryin' {thing}, "
+                                        "says the parrot.",
                                     },
                                 ]
                             }
