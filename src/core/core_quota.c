@@ -75,6 +75,9 @@ bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event)
     if (!t->present) tenant_make(core, id);
     if (moves) {
         amounts_move(core, t->parent, t, -1);
+        for (uint32_t at = t->parent; at != 0; at = core_tenant(core, at)->parent) {
+            core_class_tenant_freed(core, at); /* of its own work too: their quota binds no more */
+        }
         amounts_move(core, parent, t, 1);
     }
     t->parent = parent;

@@ -67,6 +67,15 @@ static void raising_a_quota_starts_what_waits_for_it(void **state)
     assert_int_equal(state_of(&c, over), MR_STATE_RUNNING);
 }
 
+static void a_tenant_that_moves_from_under_a_quota_starts(void **state)
+{
+    (void)state;
+    uint64_t over = submit(&c, of(3, job(1, 9000)));
+    assert_int_equal(info(&c, over).reason.code, MR_REASON_QUOTA);
+    tenant_set(&c, 3, 0, UINT64_MAX);
+    assert_int_equal(state_of(&c, over), MR_STATE_RUNNING);
+}
+
 static void an_elastic_gang_keeps_within_the_quota(void **state)
 {
     (void)state;
@@ -155,6 +164,7 @@ int main(void)
         CASE(a_quota_holds_with_its_numbers),
         CASE(the_quota_of_those_above_holds_too),
         CASE(raising_a_quota_starts_what_waits_for_it),
+        CASE(a_tenant_that_moves_from_under_a_quota_starts),
         CASE(an_elastic_gang_keeps_within_the_quota),
         CASE(no_more_workloads_run_than_allowed),
         CASE(a_tenant_never_hangs_below_itself),

@@ -33,6 +33,22 @@ static int64_t bill_sum(const struct cloud *c)
     return sum;
 }
 
+/* The head of a class waits only for what is missing. */
+static void nothing_waits_that_could_start(const struct cloud *c)
+{
+    for (uint32_t i = 1; i < c->core->tables[CORE_CLASSES].used; i++) {
+        const struct core_class *class_of = core_class(c->core, i);
+        if (class_of->count == 0) continue;
+        uint32_t tasks = MR_MAX(class_of->tasks_min, 1u);
+        if (!core_slot_left(c->core, CORE_LEASES, tasks)) continue;
+        const struct core_workload *head = core_workload(c->core, class_of->head);
+        struct mr_reason reason;
+        assert_int_equal(mr_core_why(c->core, (struct mr_workload_id){head->id}, &reason), 0);
+        if (reason.code != MR_REASON_NONE) continue;
+        fail_msg("workload %llu waits and could start", (unsigned long long)head->id);
+    }
+}
+
 static void run(struct cloud *c, uint64_t seed, uint64_t steps)
 {
     struct mr_prng prng;
@@ -43,6 +59,7 @@ static void run(struct cloud *c, uint64_t seed, uint64_t steps)
     for (uint64_t i = 0; i < steps; i++) {
         struct mr_event event = random_event(c->core, &prng);
         step_at(c, &event);
+        nothing_waits_that_could_start(c);
         mr_buf_reset(&c->narration);
     }
 }
