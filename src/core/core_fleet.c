@@ -155,6 +155,7 @@ static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
     struct core_place *p = core_place(core, place);
     MR_ASSERT(core_place(core, parent)->level < p->level);
     if (p->parent == parent) return;
+    core->retry_all = 1; /* gangs may fit in a place that was put together just now */
     if (p->parent != 0) {
         struct core_place *old = core_place(core, p->parent);
         if (p->child_prev != 0)
