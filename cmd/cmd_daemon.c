@@ -266,6 +266,8 @@ static bool admin_key_is_kept(const struct daemon *d)
 static void step_next(struct daemon *d)
 {
     mr_buf_reset(&d->body);
+    /* A first start that was cut short left no key: it is made good, its steps are idempotent. */
+    if (d->step == STEP_TENANT && !admin_key_is_kept(d)) d->fresh = true;
     if (d->step == STEP_TENANT && d->fresh) {
         mr_buf_put_str(&d->body, MR_STR("{\"name\":\"default\"}"));
         ask(d, MR_CTL_TENANT_SET);
