@@ -174,6 +174,7 @@ static void choose(struct sim_client *client)
 static bool body_of(const struct mr_buf *answer, int *ret_status, struct mr_buf *ret)
 {
     const char *text = (const char *)answer->p;
+    if (text == NULL) return false;
     const char *end = answer->n > 12 ? memmem(text, answer->n, "\r\n\r\n", 4) : NULL;
     if (end == NULL) return false;
     uint64_t status = 0;
@@ -188,7 +189,7 @@ static bool body_of(const struct mr_buf *answer, int *ret_status, struct mr_buf 
         mr_buf_put(ret, rest.p, MR_MIN(rest.n, (size_t)wanted));
         return rest.n >= wanted;
     }
-    while (rest.n > 0) {
+    while (rest.p != NULL && rest.n > 0) {
         const char *line = memmem(rest.p, rest.n, "\r\n", 2);
         if (line == NULL) return false;
         size_t size = (size_t)strtoull(rest.p, NULL, 16), used = (size_t)(line - rest.p) + 2;
