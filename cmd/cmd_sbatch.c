@@ -179,8 +179,8 @@ static int take_line(struct sbatch *s, struct mr_str line)
         size_t skip = rest.p[cut] == '=' ? 1 : 0;
         value = mr_str_trim((struct mr_str){rest.p + cut + skip, rest.n - cut - skip});
     }
-    bool more = value.n > 0 && (memmem(value.p, value.n, " -", 2) != NULL ||
-                                memmem(value.p, value.n, "\t-", 2) != NULL);
+    bool more = value.p != NULL && (memmem(value.p, value.n, " -", 2) != NULL ||
+                                    memmem(value.p, value.n, "\t-", 2) != NULL);
     if (more) {
         return complain(s, word, "one option a line, please; the rest of this line would be lost");
     }
