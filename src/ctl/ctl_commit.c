@@ -171,6 +171,7 @@ static void group_free(struct mr_ctl *ctl)
 
 static void lines_drop(struct mr_ctl *ctl, size_t count)
 {
+    if (count == 0) return;
     memmove(ctl->lines, ctl->lines + count, (ctl->line_count - count) * sizeof *ctl->lines);
     ctl->line_count -= count;
 }

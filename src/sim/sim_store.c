@@ -42,9 +42,10 @@ static void records_drop_until(struct sim_store *store, uint64_t seq)
         mr_free(store->records[drop].bytes);
         drop++;
     }
+    if (drop == 0) return;
     store->record_count -= drop;
     memmove(store->records, store->records + drop, store->record_count * sizeof *store->records);
-    if (drop > 0) store->seq_first = seq + 1;
+    store->seq_first = seq + 1;
 }
 
 static void apply_append(struct sim_store *store, struct sim_write *write)
