@@ -306,6 +306,7 @@ void mr_ctl_free(struct mr_ctl *ctl)
         struct ctl_pending *pending = list == 0 ? ctl->first : ctl->flight;
         while (pending != NULL) {
             struct ctl_pending *next = pending->next;
+            if (pending->answer != NULL && --pending->answer->left == 0) mr_free(pending->answer);
             ctl_pending_free(pending);
             pending = next;
         }
