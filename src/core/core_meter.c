@@ -322,7 +322,7 @@ static bool serial_new(struct core_meter *m, uint64_t serial)
     }
     uint64_t at = serial - m->below - 1;
 #ifdef MR_PLANT_CORE_METER_TWICE
-    if (m->ended_us != 0) return true;
+    if (mr_bit_get(m->seen, at)) return true;
 #endif
     if (mr_bit_get(m->seen, at)) return false;
     mr_bit_set(m->seen, at);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a program with the unmodified openai package does; prints one JSON document for
-openai_sdk.py.
+// What a program with the unmodified openai package does: prints one JSON document, which
+// openai_sdk.py reads.
 const OpenAI = require('openai');
 
 const messages = [{ role: 'user', content: 'Name three rivers of Europe.' }];
