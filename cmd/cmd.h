@@ -169,6 +169,11 @@ int cmd_wait_quiet(struct cmd_client *client, uint64_t id, char ret_state[32]);
 /* Submits and returns the id (0 on failure, exit code in *ret_code). */
 uint64_t cmd_submit_json(struct cmd_client *client, struct mr_str json, int *ret_code);
 
+/* --- replaying workloads (cmd_replay.c) ----------------------------------------------------- */
+
+/* `sim --format`. Returns the exit code. */
+int cmd_replay(struct cmd *cmd);
+
 /* --- verbs ----------------------------------------------------------------------------------- */
 
 int cmd_verb_up(struct cmd *cmd);

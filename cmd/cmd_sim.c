@@ -89,6 +89,7 @@ int cmd_verb_sim(struct cmd *cmd)
     uint64_t seeds, first, steps;
     struct mr_trace trace = {.line = trace_line};
     uint64_t started_ns = bench_now_ns(), told_ns = started_ns;
+    if (cmd_value(cmd, "format") != NULL) return cmd_replay(cmd);
     if (!cmd_number(cmd, "seeds", 100, 100000000, &seeds)) return CMD_USAGE;
     if (!cmd_number(cmd, "seed", 1, UINT64_MAX / 2, &first)) return CMD_USAGE;
     if (!cmd_number(cmd, "steps", 0, UINT32_MAX, &steps)) return CMD_USAGE;

@@ -109,6 +109,16 @@ static const struct cmd_option options_sim[] = {
     {"seed", 0, "FIRST", "the first one, default 1"},
     {"steps", 0, "N", "steps of each, default: drawn from the seed"},
     {"trace", 0, NULL, "print what happens; with one seed"},
+    {"format", 0, "NAME", "replay a workload of this format instead of faults"},
+    {"fleet", 0, "FILE", "replay: the nodes"},
+    {"workload", 0, "FILE", "replay: what is submitted, and when"},
+    {"prior", 0, "list", "openb: the shapes' frequencies are known, not learned"},
+    {"throughputs", 0, "DIR", "elasticflow: measured speeds, one CSV a model"},
+    {"gpus", 0, "N", "elasticflow: size of the cluster"},
+    {"overhead", 0, "ov1|ov2|none", "elasticflow: what a change of size costs"},
+    {"speed-error", 0, "SHARE", "elasticflow: speeds are known this well only"},
+    {"no-promises", 0, NULL, "elasticflow: no admission, best effort for all"},
+    {"report", 0, "FILE.html", "replay: write a page with plots"},
     OPTION_JSON,
 };
 static const struct cmd_option options_bench[] = {
@@ -178,7 +188,10 @@ const struct cmd_verb cmd_verbs[] = {
      "lost\n"
      "and repeated messages, dead nodes and workers, slow disks. Exits 1 when an invariant "
      "broke.\n\n"
-     "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace",
+     "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace\n\n"
+     "With --format it replays a workload through the production scheduler under a virtual "
+     "clock.\n\n"
+     "  millrace sim --format openb --fleet nodes.csv --workload pods.csv --seed 1 --json",
      OPTIONS(options_sim), 0, false, cmd_verb_sim},
     {"bench", "[NAME]", "measure, beside the peer where one is installed",
      "Without a name it lists the benches; `all` runs each.", OPTIONS(options_bench), 2, false,

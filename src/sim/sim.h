@@ -57,4 +57,45 @@ struct mr_sim_report {
  * it runs, and must be the only user of base then. 0, or MR_ENO_MEMORY. */
 int mr_sim_run(const struct mr_sim_options *options, struct mr_sim_report *ret_report);
 
+/* --- replaying workloads ------------------------------------------------------------------- */
+
+/* name, what it reads. Each has a file sim_NAME.c with `sim_NAME_replay`. */
+#define MR_SIM_FORMATS(X) X(openb) /* GPU nodes and pods as CSV */
+
+/* A file that the caller has read; the texts belong to the caller. */
+struct mr_sim_file {
+    struct mr_str name; /* without its folder */
+    struct mr_str text;
+};
+enum mr_sim_overhead { MR_SIM_OV1, MR_SIM_OV2, MR_SIM_OVERHEAD_NONE, MR_SIM_OVERHEAD_COUNT };
+
+/* A recorded or drawn workload through the production core under a virtual clock, without faults of
+ * the control plane. What a format does not use is ignored. */
+struct mr_sim_replay_options {
+    struct mr_str format;
+    struct mr_sim_file fleet, workload;    /* text empty: not given */
+    const struct mr_sim_file *throughputs; /* elasticflow: one file a model */
+    uint32_t throughput_count;
+    uint32_t gpus; /* elasticflow: size of the cluster */
+    uint64_t seed;
+    enum mr_sim_overhead overhead; /* elasticflow */
+    uint32_t speed_error_permille; /* elasticflow: the plan's speeds are off by so much */
+    bool no_promises;              /* elasticflow */
+    bool prior_list;               /* openb: shapes' frequencies are known beforehand */
+    bool report;                   /* also fill html */
+    uint64_t (*cpu_ns)(void);      /* CPU time of this thread, for decisions_per_s; may
+                                      be NULL */
+    const struct mr_trace *trace;  /* core's narration; may be NULL */
+};
+/* What a replay gives. The caller makes and frees the buffers. */
+struct mr_sim_replay_result {
+    struct mr_buf json;    /* one document, one line */
+    struct mr_buf text;    /* the same for people */
+    struct mr_buf html;    /* one self-contained page, when asked for */
+    struct mr_buf problem; /* on failure: file, line, what is wrong, what to do */
+};
+/* 0; MR_EUNSUPPORTED (unknown format), MR_EINVALID or MR_ESYNTAX with the problem said,
+ * MR_ENO_MEMORY. Equal options give equal results but for CPU time. */
+int mr_sim_replay(const struct mr_sim_replay_options *options, struct mr_sim_replay_result *result);
+
 #endif
