@@ -86,6 +86,7 @@ static int write_outputs(yyjson_val *files)
 {
     yyjson_val *name, *value;
     size_t index, max;
+    if (files == NULL) return CMD_DONE;
     yyjson_obj_foreach(files, index, max, name, value)
     {
         mr_cleanup(mr_buf_done) struct mr_buf bytes;

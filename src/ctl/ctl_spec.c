@@ -402,14 +402,11 @@ static bool put_env(struct mr_arena *arena, struct mr_str *env, size_t *count, c
     return true;
 }
 
-static int start_envs(yyjson_val *document, const struct mr_effect_start *start,
-                      const struct ctl_book *book, struct mr_arena *arena,
-                      struct mr_engine_start *ret)
+/* The document's own variables. */
+static bool put_envs(struct mr_arena *arena, struct mr_str *env, size_t *count, yyjson_val *map)
 {
-    yyjson_val *map = yyjson_obj_get(document, "envs"), *key, *value;
-    size_t index, max, count = 0;
-    struct mr_str *env = mr_arena_alloc_zero(arena, (yyjson_obj_size(map) + 8) * sizeof *env);
-    if (env == NULL) return MR_ENO_MEMORY;
+    yyjson_val *key, *value;
+    size_t index, max;
     bool fine = true;
     yyjson_obj_foreach(map, index, max, key, value)
     {
@@ -422,9 +419,20 @@ static int start_envs(yyjson_val *document, const struct mr_effect_start *start,
                         : snprintf(number, sizeof number, "%.15g", yyjson_get_num(value));
             text = (struct mr_str){number, (size_t)n};
         }
-        fine =
-            fine && put_env(arena, env, &count, "%s=%.*s", yyjson_get_str(key), MR_STR_ARG(text));
+        fine = fine && put_env(arena, env, count, "%s=%.*s", yyjson_get_str(key), MR_STR_ARG(text));
     }
+    return fine;
+}
+
+static int start_envs(yyjson_val *document, const struct mr_effect_start *start,
+                      const struct ctl_book *book, struct mr_arena *arena,
+                      struct mr_engine_start *ret)
+{
+    yyjson_val *map = yyjson_obj_get(document, "envs");
+    size_t count = 0;
+    struct mr_str *env = mr_arena_alloc_zero(arena, (yyjson_obj_size(map) + 8) * sizeof *env);
+    if (env == NULL) return MR_ENO_MEMORY;
+    bool fine = map == NULL || put_envs(arena, env, &count, map);
     /* One machine: the gang's members meet on loopback, on a port of the workload's own. */
     fine = fine && put_env(arena, env, &count, "MASTER_ADDR=127.0.0.1");
     fine = fine && put_env(arena, env, &count, "MASTER_PORT=%u",
