@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bench of core in its quick form: that it runs, and that depth does not set the cost. */
+/* The bench of core in its quick form: that it runs, and that depth does not set the cost.
+ * Of the release build only: with checks, every step would verify the whole state. */
 #include "core_test.h"
 
 #include <time.h>
@@ -25,9 +26,6 @@ void bench_add(struct bench_report *into, const struct bench_bar *bar)
 static void the_bench_measures_everything_it_names(void **state)
 {
     (void)state;
-#ifdef MR_CHECKS
-    skip(); /* every step would verify the whole state */
-#endif
     report.quick = true;
     assert_int_equal(bench_core(&report), 0);
     assert_true(report.count > 20);
@@ -39,7 +37,7 @@ static void the_bench_measures_everything_it_names(void **state)
 static void queue_depth_does_not_set_the_cost_of_a_step(void **state)
 {
     (void)state;
-    if (report.count == 0) skip();
+    assert_true(report.count > 0);
     for (uint32_t i = 0; i < report.count; i++) {
         if (strstr(report.bars[i].name, "queue depth") == NULL) continue;
         /* The bar is 2; a hundred times the queue must not even come near a hundred here. */

@@ -24,7 +24,10 @@ static int teardown(void **state)
 
 static void need_mpirun(void)
 {
-    if (access("/usr/bin/mpirun", X_OK) != 0) skip();
+    if (access("/usr/bin/mpirun", X_OK) != 0) {
+        print_message("no mpirun is installed\n");
+        skip();
+    }
 }
 
 static struct mr_engine_start mpi_order(uint32_t ranks)

@@ -371,7 +371,10 @@ static void sandbox_is_a_worker_like_others(void **state)
     struct world *w = *state;
     struct mr_engine_start order = world_order(1);
     struct mr_str argv[] = {MR_STR("sandbox")};
-    if (access(TEST_PROGRAMS "/millrace-sandbox", X_OK) != 0) skip();
+    if (access(TEST_PROGRAMS "/millrace-sandbox", X_OK) != 0) {
+        print_message("millrace-sandbox was not built\n");
+        skip();
+    }
     order.argv = argv;
     order.argv_count = 1;
     order.mem_mib = 256;
@@ -379,7 +382,10 @@ static void sandbox_is_a_worker_like_others(void **state)
                              "\"outputs\":[\"o\"]}");
     w->engine->ops->start(w->engine, &order);
     struct world_report *end = world_end(w, 1);
-    if (end->r.code == 125) skip(); /* the kernel has no isolation to give */
+    if (end->r.code == 125) {
+        print_message("the kernel has no isolation to give\n");
+        skip();
+    }
     assert_int_equal(end->r.exit_kind, ENGINE_EXIT_CODE);
     assert_int_equal(end->r.code, 3);
     assert_string_equal(world_file(w, 1, "rank-0.stdout"), "42\n");
