@@ -40,5 +40,6 @@ int bench_journal(struct bench_report *report);
 int bench_infer(struct bench_report *report);
 int bench_train(struct bench_report *report);
 int bench_gate(struct bench_report *report);
+int bench_sched(struct bench_report *report);
 
 #endif

@@ -21,6 +21,9 @@ static const struct bench benches[] = {
 #ifdef MR_BENCH_CORE
     {"core", "cost of a step at 1,000 and 100,000 nodes, 100 and 100,000 waiting", bench_core},
 #endif
+#ifdef MR_BENCH_SCHED
+    {"sched", "the scheduler at full size; `bench sched PART` runs a part alone", bench_sched},
+#endif
 #ifdef MR_BENCH_JOURNAL
     {"journal", "durable events a second, singly and in groups", bench_journal},
 #endif
