@@ -159,6 +159,13 @@ bool cmd_sbatch_is(struct mr_str text);
 int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf *json,
                        struct mr_buf *problem);
 
+/* --- fleets in files (cmd_fleet.c) ----------------------------------------------------------- */
+
+/* A fleet file as JSON. 0, or a message and CMD_FAILED. */
+int cmd_fleet_json(const char *path, struct mr_buf *json);
+/* `fleet check|show|types`. Returns the exit code. */
+int cmd_fleet_file(struct cmd *cmd);
+
 /* --- following a workload (cmd_follow.c) ----------------------------------------------------- */
 
 /* Waits until the workload is final, printing progress of fine-tunes when `progress`. Fills the

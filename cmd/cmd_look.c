@@ -132,6 +132,7 @@ static void print_fleet(yyjson_val *root)
 
 int cmd_verb_fleet(struct cmd *cmd)
 {
+    if (cmd->positional_count > 0) return cmd_fleet_file(cmd);
     return look(cmd, "/api/fleet", print_fleet);
 }
 

@@ -28,6 +28,10 @@ static const struct cmd_option options_down[] = {
     OPTION_JSON,
 };
 static const struct cmd_option options_json[] = {OPTION_JSON};
+static const struct cmd_option options_fleet[] = {
+    {"catalog", 0, "FILE.csv", "instance types and prices, columns of an EC2 catalog"},
+    OPTION_JSON,
+};
 static const struct cmd_option options_chat[] = {
     {"model", 'm', "NAME", "a served model; default: the first that `status` lists"},
     {"system", 's', "TEXT", "the system message"},
@@ -172,8 +176,14 @@ const struct cmd_verb cmd_verbs[] = {
      OPTIONS(options_sandbox), 1, true, cmd_verb_sandbox},
     {"usage", "", "the bill so far, in FOCUS's columns", NULL, OPTIONS(options_json), 0, false,
      cmd_verb_usage},
-    {"fleet", "", "the nodes and what is free", NULL, OPTIONS(options_json), 0, false,
-     cmd_verb_fleet},
+    {"fleet", "[check FILE | show FILE | types]", "the nodes and what is free; fleets in files",
+     "Without arguments: the nodes of the running cloud. A fleet file (YAML) draws regions, "
+     "cells,\n"
+     "blocks and instances for the simulator: docs/reference/fleet-file.md.\n\n"
+     "  millrace fleet\n  millrace fleet check my-fleet.yaml\n"
+     "  millrace fleet show docs/examples/fleet-500k.yaml --json\n"
+     "  millrace fleet types --catalog ec2_instances.csv",
+     OPTIONS(options_fleet), 2, false, cmd_verb_fleet},
     {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1,
      false, cmd_verb_why},
     {"key", "[--tenant NAME]", "make or revoke an API key",

@@ -57,16 +57,35 @@ struct mr_sim_report {
  * it runs, and must be the only user of base then. 0, or MR_ENO_MEMORY. */
 int mr_sim_run(const struct mr_sim_options *options, struct mr_sim_report *ret_report);
 
-/* --- replaying workloads ------------------------------------------------------------------- */
-
-/* name, what it reads. Each has a file sim_NAME.c with `sim_NAME_replay`. */
-#define MR_SIM_FORMATS(X) X(openb) /* GPU nodes and pods as CSV */
+/* --- fleets -------------------------------------------------------------------------------- */
 
 /* A file that the caller has read; the texts belong to the caller. */
 struct mr_sim_file {
     struct mr_str name; /* without its folder */
     struct mr_str text;
 };
+
+/* The machines of a fleet file, numbered and placed: docs/reference/fleet-file.md. */
+struct mr_sim_fleet;
+/* From the file as JSON; `catalog` may be NULL, or a table of instance types and prices (columns of
+ * an EC2 catalog) that are added to the known ones and replace them. 0; MR_ESYNTAX with the place
+ * and what is wrong in `problem`; MR_ENO_MEMORY. *ret_fleet is the caller's. */
+int mr_sim_fleet_read(const struct mr_sim_file *json, const struct mr_sim_file *catalog,
+                      struct mr_sim_fleet **ret_fleet, struct mr_buf *problem);
+/* No machines, only the types that are known, and those of the table. */
+int mr_sim_fleet_types(const struct mr_sim_file *catalog, struct mr_sim_fleet **ret_fleet,
+                       struct mr_buf *problem);
+void mr_sim_fleet_free(struct mr_sim_fleet *fleet); /* NULL is fine */
+/* What it comes to; one JSON document without an end of line, or lines for people. */
+void mr_sim_fleet_put_json(const struct mr_sim_fleet *fleet, struct mr_buf *out);
+void mr_sim_fleet_put_text(const struct mr_sim_fleet *fleet, struct mr_buf *out);
+void mr_sim_types_put(const struct mr_sim_fleet *fleet, bool json, struct mr_buf *out);
+
+/* --- replaying workloads ------------------------------------------------------------------- */
+
+/* name, what it reads. Each has a file sim_NAME.c with `sim_NAME_replay`. */
+#define MR_SIM_FORMATS(X) X(openb) /* GPU nodes and pods as CSV */
+
 enum mr_sim_overhead { MR_SIM_OV1, MR_SIM_OV2, MR_SIM_OVERHEAD_NONE, MR_SIM_OVERHEAD_COUNT };
 
 /* A recorded or drawn workload through the production core under a virtual clock, without faults of
