@@ -31,7 +31,7 @@ static void trace_line(void *context, struct mr_str line)
 }
 
 struct files {
-    struct mr_buf texts[2 + THROUGHPUTS_MAX];
+    struct mr_buf texts[3 + THROUGHPUTS_MAX]; /* fleet, workload, the same as JSON */
     struct mr_sim_file throughputs[THROUGHPUTS_MAX];
     char *names[THROUGHPUTS_MAX];
     uint32_t text_count, throughput_count;
@@ -53,6 +53,24 @@ static int file_read(struct files *files, const char *path, struct mr_sim_file *
     if (error != 0) return cmd_fail("%s: %s", path, mr_error_text(error));
     *ret_file = (struct mr_sim_file){mr_str_from(path), mr_buf_str(text)};
     return 0;
+}
+
+/* A workload in YAML becomes JSON, which is what formats read. */
+static int workload_read(struct files *files, const char *path, struct mr_sim_file *ret_file)
+{
+    int code = file_read(files, path, ret_file);
+    size_t length = strlen(path);
+    bool yaml = (length > 5 && strcmp(path + length - 5, ".yaml") == 0) ||
+                (length > 4 && strcmp(path + length - 4, ".yml") == 0);
+    if (code != 0 || !yaml) return code;
+    struct mr_buf *json = &files->texts[files->text_count++], problem;
+    mr_buf_init(json, FILE_BYTES_MAX);
+    mr_buf_init(&problem, 4096);
+    if (cmd_yaml_to_json(ret_file->text, json, &problem) != 0)
+        code = cmd_fail("%s: %.*s", path, MR_STR_ARG(mr_buf_str(&problem)));
+    mr_buf_done(&problem);
+    ret_file->text = mr_buf_str(json);
+    return code;
 }
 
 /* Every .csv of the folder; named without folder and ending. */
@@ -134,7 +152,7 @@ static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_repl
     if (!cmd_number(cmd, "seed", 1, UINT64_MAX / 2, &options->seed)) return CMD_USAGE;
     options->gpus = (uint32_t)gpus;
     if (workload == NULL) return cmd_usage(cmd, "--format needs --workload FILE");
-    code = file_read(files, workload, &options->workload);
+    code = workload_read(files, workload, &options->workload);
     if (code == 0 && fleet != NULL) code = file_read(files, fleet, &options->fleet);
     if (code == 0 && folder != NULL) code = throughputs_read(files, folder);
     options->throughputs = files->throughputs;

@@ -201,7 +201,8 @@ const struct cmd_verb cmd_verbs[] = {
      "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace\n\n"
      "With --format it replays a workload through the production scheduler under a virtual "
      "clock.\n\n"
-     "  millrace sim --format openb --fleet nodes.csv --workload pods.csv --seed 1 --json",
+     "  millrace sim --format openb --fleet nodes.csv --workload pods.csv --seed 1 --json\n"
+     "  millrace sim --format kueue --workload generator.yaml",
      OPTIONS(options_sim), 0, false, cmd_verb_sim},
     {"bench", "[NAME]", "measure, beside the peer where one is installed",
      "Without a name it lists the benches; `all` runs each.", OPTIONS(options_bench), 2, false,
