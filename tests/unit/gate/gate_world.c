@@ -390,7 +390,8 @@ static void worker_submit(struct worker *worker, const struct mr_wire_frame *fra
                                 .priority = submit->priority,
                                 .max_tokens = submit->chat.sampling.max_tokens};
     copy_text(s->resume, sizeof s->resume, submit->resume);
-    s->at = submit->resume.n; /* goes on behind what was said */
+    /* Goes on behind what was said, which a wild worker may have made longer than the reply. */
+    s->at = MR_MIN(submit->resume.n, strlen(worker->reply));
     if (worker->submits < MR_COUNT_OF(worker->order)) {
         worker->order[worker->submits] = submit->tenant;
     }
