@@ -193,7 +193,8 @@ struct mr_event_node {
     uint32_t cell;   /* 1 … limits.cells; 0: none */
 };
 struct mr_event_node_state {
-    struct mr_node_id id;
+    struct mr_node_id id; /* 0: every node of the domain */
+    uint32_t domain;      /* with id 0 only, else 0. Effects name nodes one by one */
     enum mr_node_state state;
 };
 

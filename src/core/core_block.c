@@ -199,6 +199,7 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     core->sink = NULL;
     core->trace = NULL;
     core->plan_count = 0;
+    core->repair_count = 0;
     core->candidate_count = 0;
     core->retry_all = 0;
     memset(core->released, 0, sizeof core->released);

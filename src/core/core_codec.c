@@ -168,6 +168,7 @@ static void event_pass(struct codec *c, struct mr_event *event)
         break;
     case MR_EVENT_NODE_STATE:
         u32_pass(c, &event->u.node_state.id.v);
+        u32_pass(c, &event->u.node_state.domain);
         event->u.node_state.state =
             (enum mr_node_state)enum_pass(c, event->u.node_state.state, MR_NODE_STATE_COUNT);
         break;

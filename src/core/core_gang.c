@@ -67,6 +67,7 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     w->tasks = tasks;
     w->accel_type = type;
     w->clean = 1;
+    w->repair = 0;
     w->gone = 0;
     w->run_started_us = core->now_us;
     w->saved_us = core->now_us;
@@ -106,8 +107,10 @@ void core_claim_lost(struct mr_core *core, uint32_t workload)
     }
     if (w->phase == CORE_CLAIMING)
         core_workload_wait(core, workload);
-    else if (w->outcome == CORE_OUTCOME_CLAIM)
+    else if (w->outcome == CORE_OUTCOME_CLAIM) {
         w->outcome = CORE_OUTCOME_REQUEUE;
+        if (w->repair) core_repair_note(core, workload, 0);
+    }
 }
 
 /* --- stopping ------------------------------------------------------------------------------ */
@@ -150,6 +153,7 @@ void core_gang_stop(struct mr_core *core, uint32_t workload, enum core_outcome o
     if (w->class_of != 0) core_class_leave(core, workload);
     core_victim_leave(core, workload);
     core_timer_set(core, workload, UINT64_MAX);
+    w->repair = 0;
     if (outcome != CORE_OUTCOME_CLAIM) core_claims_drop(core, workload);
     bool running = w->phase == CORE_ACTIVE;
     if (running) w->clean = w->clean && outcome != CORE_OUTCOME_END;
@@ -192,15 +196,18 @@ static void failure_decide(struct mr_core *core, uint32_t workload, enum mr_exit
     core_gang_stop(core, workload, CORE_OUTCOME_END, end, false);
 }
 
-void core_gang_lease_ended(struct mr_core *core, uint32_t workload, enum mr_exit_kind exit,
-                           int32_t code)
+void core_gang_lease_ended(struct mr_core *core, uint32_t workload, uint32_t node,
+                           enum mr_exit_kind exit, int32_t code)
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_ACTIVE || w->phase == CORE_ENDING);
     bool good = exit == MR_EXIT_CODE && code == 0;
     if (!good) w->clean = 0;
     if (w->phase == CORE_ENDING) {
-        if (leases_left(w) == 0) gang_finish(core, workload);
+        if (leases_left(w) == 0)
+            gang_finish(core, workload);
+        else if (w->repair && exit == MR_EXIT_LOST && w->outcome == CORE_OUTCOME_REQUEUE)
+            core_repair_note(core, workload, node);
         return;
     }
     w->exit = (uint8_t)exit;
@@ -215,6 +222,10 @@ void core_gang_lease_ended(struct mr_core *core, uint32_t workload, enum mr_exit
         core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_FAILED, true);
     } else if (exit == MR_EXIT_LOST) {
         core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_NODE_FAIL, false);
+        if (w->phase == CORE_ENDING) {
+            w->repair = 1;
+            core_repair_note(core, workload, node);
+        }
     } else {
         failure_decide(core, workload, exit);
     }

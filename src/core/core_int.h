@@ -26,6 +26,7 @@
 #define CORE_STATES_LOOKED    4096u /* free states walked to say why a gang waits */
 #define CORE_RELEASED_KEPT    16u /* nodes with room given back that a step remembers one by one */
 #define CORE_TIES_LOOKED      8u  /* equal nodes among which the tightest domain wins */
+#define CORE_REPAIRS          64u /* gangs repaired in one step; the others queue again */
 #define CORE_TENANT_DEPTH     8u
 #define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
 #define CORE_WALK             1024u /* workloads counted one by one for BEHIND */
@@ -184,8 +185,9 @@ struct core_workload {
     int32_t exit_code;
     uint8_t kind, state, phase, outcome, end_state, priority, topology, preemptible;
     uint8_t exit, counted_running, counted_pending, accel_type;
-    uint8_t clean; /* no lease of this run has ended otherwise than with code 0 */
-    uint8_t pad[3];
+    uint8_t clean;  /* no lease of this run has ended otherwise than with code 0 */
+    uint8_t repair; /* stops because a part of it was lost: keeps the rest of its nodes */
+    uint8_t pad[2];
     uint32_t gone; /* tasks of this run whose leases have ended */
 };
 
@@ -230,6 +232,10 @@ struct core_plan { /* taken from the fleet already */
 struct core_candidate {
     uint64_t share, order;
     uint32_t class_of, priority;
+};
+
+struct core_repair {           /* noted within a step */
+    uint32_t workload, domain; /* where it lost a node first; 0: nowhere in particular */
 };
 
 /* What became free in this step, per accelerator type: decides which classes are tried. */
@@ -281,6 +287,8 @@ struct mr_core {
     int64_t price[MR_SKU_COUNT - 1 + MR_ACCEL_TYPES_MAX];
     /* scratch, not state: from here on neither hashed nor saved */
     uint32_t plan_count, candidate_count;
+    uint32_t repair_count;
+    struct core_repair repairs[CORE_REPAIRS];
     uint32_t retry_all;      /* every class that waits is tried */
     uint32_t plan_short;     /* tasks that the last plan which failed was short of, at least */
     uint32_t released_count; /* above CORE_RELEASED_KEPT: more than are remembered */
@@ -434,6 +442,15 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
  * plan table, their number of tasks; 0: not possible, nothing changed. */
 uint32_t core_plan_make(struct mr_core *core, const struct core_request *request,
                         uint8_t *ret_type);
+/* A plan put together in pieces, each taken from the fleet at once. False: this piece does not fit,
+ * and the pieces before it stay. keep: exactly there; within: in the place, O(its nodes). */
+bool core_plan_keep(struct mr_core *core, const struct core_plan *entry,
+                    const struct mr_shape *shape);
+bool core_plan_within(struct mr_core *core, uint32_t place, uint32_t type,
+                      const struct mr_shape *shape, uint32_t tasks);
+bool core_plan_anywhere(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                        uint32_t tasks);
+void core_plan_drop(struct mr_core *core, const struct mr_shape *shape); /* all pieces */
 
 /* core_reason.c */
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);
@@ -498,14 +515,18 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
 void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, uint8_t type);
 void core_gang_stop(struct mr_core *core, uint32_t workload, enum core_outcome outcome,
                     enum mr_state end_state, bool checkpoint);
-void core_gang_lease_ended(struct mr_core *core, uint32_t workload, enum mr_exit_kind exit,
-                           int32_t code);
+void core_gang_lease_ended(struct mr_core *core, uint32_t workload, uint32_t node,
+                           enum mr_exit_kind exit, int32_t code);
 void core_gang_claim_ready(struct mr_core *core, uint32_t workload);
 void core_gang_due(struct mr_core *core, uint32_t workload);
 void core_gang_timer(struct mr_core *core, uint32_t workload);
 
 void core_gang_scaled(struct mr_core *core, uint32_t workload);
 void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed room is gone */
+
+/* core_repair.c: gangs that lost a part keep the rest of their nodes */
+void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node);
+void core_repair_run(struct mr_core *core);
 
 /* core_service.c */
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,

@@ -345,7 +345,7 @@ static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum m
                        int32_t code)
 {
     const struct core_lease *l = core_lease(core, lease);
-    uint32_t workload = l->workload;
+    uint32_t workload = l->workload, node = l->node;
     bool was_ready = l->ready;
     core_trace(core, "lease %llu of workload %llu ended: %s %d", (unsigned long long)l->id,
                (unsigned long long)core_workload(core, workload)->id,
@@ -359,7 +359,7 @@ static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum m
     if (core_is_service(core_workload(core, workload))) {
         core_service_lease_ended(core, workload, was_ready, wanted, exit, code);
     } else {
-        core_gang_lease_ended(core, workload, exit, code);
+        core_gang_lease_ended(core, workload, node, exit, code);
     }
 }
 

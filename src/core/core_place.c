@@ -315,3 +315,51 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
     MR_ASSERT(core->plan_count == 0);
     return 0;
 }
+
+/* --- in pieces ------------------------------------------------------------------------------- */
+
+bool core_plan_keep(struct mr_core *core, const struct core_plan *entry,
+                    const struct mr_shape *shape)
+{
+    const struct core_node *n = core_node(core, entry->node);
+    int64_t cpu_milli = (int64_t)shape->cpu_milli * entry->tasks;
+    int64_t mem_mib = (int64_t)shape->mem_mib * entry->tasks;
+    int64_t each = MR_MIN((int64_t)shape->accel_milli, (int64_t)CORE_WHOLE);
+    if (n->state != MR_NODE_UP || n->cpu_free_milli < cpu_milli || n->mem_free_mib < mem_mib)
+        return false;
+    if (each > 0 && each < CORE_WHOLE) each *= entry->tasks;
+    for (uint32_t i = 0; i < n->accel_count; i++) {
+        if (((entry->devices >> i) & 1u) != 0 && n->device_free[i] < each) return false;
+    }
+    if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) return false;
+    MR_ASSERT(core->plan_count + 1 < core->tables[CORE_PLAN].capacity);
+    *core_plan(core, ++core->plan_count) = *entry;
+    core_node_take(core, entry->node, shape, entry->tasks, entry->devices);
+    return true;
+}
+
+bool core_plan_within(struct mr_core *core, uint32_t place, uint32_t type,
+                      const struct mr_shape *shape, uint32_t tasks)
+{
+    uint32_t kept = core->plan_count;
+    MR_ASSERT(tasks > 0);
+    if (core_place_fit(core, place, type, shape, tasks) < tasks) return false;
+    if (place_fill(core, place, type, shape, tasks)) return true;
+    plan_give_back(core, shape, kept);
+    return false;
+}
+
+bool core_plan_anywhere(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                        uint32_t tasks)
+{
+    uint32_t kept = core->plan_count;
+    if (core_fleet_bound(core, type, shape) < tasks) return false;
+    if (anywhere_fill(core, type, shape, tasks) == tasks) return true;
+    plan_give_back(core, shape, kept);
+    return false;
+}
+
+void core_plan_drop(struct mr_core *core, const struct mr_shape *shape)
+{
+    plan_give_back(core, shape, 0);
+}

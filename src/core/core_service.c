@@ -145,7 +145,7 @@ void core_service_lease_ended(struct mr_core *core, uint32_t workload, bool was_
 {
     struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_ENDING) {
-        core_gang_lease_ended(core, workload, exit, code);
+        core_gang_lease_ended(core, workload, 0, exit, code); /* a service is not repaired */
         return;
     }
     MR_ASSERT(w->phase == CORE_ACTIVE);

@@ -41,21 +41,37 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     }
 }
 
-static void node_state(struct mr_core *core, const struct mr_event_node_state *event)
+static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state state)
 {
-    uint32_t node = event->id.v;
-    if (node == 0 || node > core->limits.nodes || event->state >= MR_NODE_STATE_COUNT) return;
     struct core_node *n = core_node(core, node);
-    if (n->state == MR_NODE_ABSENT || n->state == event->state) return;
+    if (n->state == MR_NODE_ABSENT || n->state == state) return;
     static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
-    core_trace(core, "node %u is %s", node, names[event->state]);
-    bool lost = event->state == MR_NODE_DOWN || event->state == MR_NODE_ABSENT;
-    core_node_state_set(core, node, event->state);
+    core_trace(core, "node %u is %s", node, names[state]);
+    bool lost = state == MR_NODE_DOWN || state == MR_NODE_ABSENT;
+    core_node_state_set(core, node, state);
     if (lost)
         core_node_lost(core, node);
-    else if (event->state == MR_NODE_DRAINING)
+    else if (state == MR_NODE_DRAINING)
         core_node_claims_lost(core, node);
-    if (event->state == MR_NODE_ABSENT) core_node_remove(core, node);
+    if (state == MR_NODE_ABSENT) core_node_remove(core, node);
+}
+
+/* One node, or all of a domain: a rack that fails is one event, and gangs are mended after it. */
+static void nodes_state(struct mr_core *core, const struct mr_event_node_state *event)
+{
+    uint32_t node = event->id.v, domain = event->domain;
+    if (event->state >= MR_NODE_STATE_COUNT) return;
+    if (node != 0) {
+        if (node <= core->limits.nodes && domain == 0) node_state(core, node, event->state);
+        return;
+    }
+    if (domain == 0 || domain > core->limits.domains) return;
+    node = core_place(core, core_place_slot(core, CORE_DOMAIN, domain))->node_first;
+    while (node != 0) {
+        uint32_t next = core_node(core, node)->place_next;
+        node_state(core, node, event->state);
+        node = next;
+    }
 }
 
 static void event_apply(struct mr_core *core, const struct mr_event *event)
@@ -73,7 +89,7 @@ static void event_apply(struct mr_core *core, const struct mr_event *event)
         node_set(core, &event->u.node);
         break;
     case MR_EVENT_NODE_STATE:
-        node_state(core, &event->u.node_state);
+        nodes_state(core, &event->u.node_state);
         break;
     case MR_EVENT_SUBMIT:
         core_submit(core, &event->u.submit);
@@ -119,6 +135,7 @@ void mr_core_step(struct mr_core *core, const struct mr_event *event,
     core_cut_due(core);
     core_timers_due(core);
     event_apply(core, event);
+    core_repair_run(core);
     core_queue_run(core);
     core_timers_due(core); /* claims that became ready */
     core_queue_run(core);

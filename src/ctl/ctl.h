@@ -80,6 +80,7 @@ struct mr_ctl_listener {
     X(WHY)    /* id */                                                                             \
     X(FLEET)                                                                                       \
     X(NODE)       /* id; body {"state":"up|draining|down"} */                                      \
+    X(DOMAIN)     /* id: of an NVLink domain, body: state of all its nodes; admin */               \
     X(NODE_SET)   /* body: capacity; admin */                                                      \
     X(USAGE)      /* sums in FOCUS names */                                                        \
     X(STATUS)     /* what runs, epoch, journal, hash */                                            \

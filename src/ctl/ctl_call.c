@@ -367,6 +367,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
+/* Of one node, or of every node of a domain: a rack that fails is one event. */
 static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     static const struct {
@@ -374,6 +375,7 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
         enum mr_node_state state;
     } states[] = {{"up", MR_NODE_UP}, {"draining", MR_NODE_DRAINING}, {"down", MR_NODE_DOWN}};
     struct mr_node_info info;
+    bool domain = call->op == MR_CTL_DOMAIN;
     yyjson_doc *doc = body_json(ctl, call);
     if (doc == NULL) return;
     const char *text = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "state"));
@@ -381,19 +383,21 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
     for (size_t i = 0; i < MR_COUNT_OF(states) && text != NULL; i++) {
         if (strcmp(text, states[i].name) == 0) found = i;
     }
-    if (call->id > UINT32_MAX ||
-        mr_core_node(ctl->core, (struct mr_node_id){(uint32_t)call->id}, &info) != 0) {
-        ctl_problem(call, "no node %llu", (unsigned long long)call->id);
+    uint32_t id = (uint32_t)MR_MIN(call->id, (uint64_t)UINT32_MAX);
+    bool known = domain ? id > 0 && id <= ctl->config.limits.domains
+                        : mr_core_node(ctl->core, (struct mr_node_id){id}, &info) == 0;
+    if (!known) {
+        ctl_problem(call, "no %s %llu", domain ? "domain" : "node", (unsigned long long)call->id);
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (found == MR_COUNT_OF(states)) {
         refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
     } else {
-        struct ctl_record record = {
-            .kind = CTL_RECORD_EVENT,
-            .event = {.kind = MR_EVENT_NODE_STATE,
-                      .u.node_state = {{(uint32_t)call->id}, states[found].state}}};
-        mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)call->id,
-                      states[found].name);
+        struct ctl_record record = {.kind = CTL_RECORD_EVENT,
+                                    .event = {.kind = MR_EVENT_NODE_STATE,
+                                              .u.node_state = {.id = {domain ? 0 : id},
+                                                               .domain = domain ? id : 0,
+                                                               .state = states[found].state}}};
+        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"%s\"}", id, states[found].name);
         change(ctl, call, &record);
     }
     yyjson_doc_free(doc);
@@ -703,8 +707,9 @@ static void op_load(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 static bool is_admins(enum mr_ctl_op op)
 {
-    return op == MR_CTL_NODE || op == MR_CTL_NODE_SET || op == MR_CTL_TENANT_SET ||
-           op == MR_CTL_KEY_NEW || op == MR_CTL_KEY_REVOKE || op == MR_CTL_SNAPSHOT;
+    return op == MR_CTL_NODE || op == MR_CTL_DOMAIN || op == MR_CTL_NODE_SET ||
+           op == MR_CTL_TENANT_SET || op == MR_CTL_KEY_NEW || op == MR_CTL_KEY_REVOKE ||
+           op == MR_CTL_SNAPSHOT;
 }
 
 static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
@@ -720,6 +725,7 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
         op_scale(ctl, call);
         break;
     case MR_CTL_NODE:
+    case MR_CTL_DOMAIN:
         op_node(ctl, call);
         break;
     case MR_CTL_NODE_SET:

@@ -29,6 +29,7 @@ static const struct gate_route routes[] = {
     {MR_HTTP_GET, "/api/fleet", GATE_ROLE_USER, gate_handle_api, MR_CTL_FLEET},
     {MR_HTTP_POST, "/api/nodes", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_NODE_SET},
     {MR_HTTP_POST, "/api/nodes/{id}", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_NODE},
+    {MR_HTTP_POST, "/api/domains/{id}", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_DOMAIN},
     {MR_HTTP_GET, "/api/usage", GATE_ROLE_USER, gate_handle_api, MR_CTL_USAGE},
     {MR_HTTP_GET, "/api/status", GATE_ROLE_USER, gate_handle_api, MR_CTL_STATUS},
     {MR_HTTP_GET, "/api/events", GATE_ROLE_USER, gate_handle_events, 0},

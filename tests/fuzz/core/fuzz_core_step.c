@@ -76,6 +76,7 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
         break;
     case MR_EVENT_NODE_STATE:
         event.u.node_state.id.v = b[3] % 7u;
+        if (event.u.node_state.id.v == 0) event.u.node_state.domain = b[3] / 7u % 4u;
         event.u.node_state.state = (enum mr_node_state)(b[4] % MR_NODE_STATE_COUNT);
         break;
     case MR_EVENT_CANCEL:

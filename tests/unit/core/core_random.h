@@ -69,7 +69,11 @@ static inline void random_fleet_event(struct mr_prng *prng, struct mr_event *eve
 {
     uint32_t id = (uint32_t)mr_prng_below(prng, 18);
     if (event->kind == MR_EVENT_NODE_STATE) {
-        event->u.node_state.id.v = id;
+        if (mr_prng_chance(prng, 100)) {
+            event->u.node_state.domain = id; /* a rack at once */
+        } else {
+            event->u.node_state.id.v = id;
+        }
         event->u.node_state.state = (enum mr_node_state)mr_prng_below(prng, MR_NODE_STATE_COUNT);
         return;
     }

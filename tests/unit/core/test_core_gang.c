@@ -86,7 +86,8 @@ static void a_dead_node_restarts_the_whole_gang_from_its_checkpoint(void **state
     node_state(&c, 1, MR_NODE_DOWN);
     told(&c, "node 1 is down\n"
              "lease 1 of workload 1 ended: lost 0\n"
-             "workload 1: running to completing\n");
+             "workload 1: running to completing\n"
+             "workload 1 keeps 1 tasks and gets 1 elsewhere\n");
     assert_int_equal(effects_of(&c, MR_EFFECT_STOP), 2);
     exited(&c, 2, MR_EXIT_SIGNAL, 15);
     told(&c, "lease 2 of workload 1 ended: signal 15\n"

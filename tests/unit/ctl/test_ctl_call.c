@@ -162,8 +162,8 @@ static void impossible_shape_is_refused_with_what_there_is(void **state)
 
 static void unknown_ids_are_not_found(void **state)
 {
-    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE,
-                                         MR_CTL_WHY,    MR_CTL_FILE,  MR_CTL_NODE};
+    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY,
+                                         MR_CTL_FILE,   MR_CTL_NODE,  MR_CTL_DOMAIN};
     struct ctl_world *w = home();
     (void)state;
     for (size_t i = 0; i < MR_COUNT_OF(ops); i++) {
@@ -224,6 +224,7 @@ static void what_is_the_administrators_needs_their_key(void **state)
         enum mr_ctl_op op;
         const char *body;
     } calls[] = {{MR_CTL_NODE, "{\"state\":\"down\"}"},
+                 {MR_CTL_DOMAIN, "{\"state\":\"down\"}"},
                  {MR_CTL_NODE_SET, "{\"id\":2,\"cpu_milli\":1,\"mem_mib\":1}"},
                  {MR_CTL_TENANT_SET, "{\"name\":\"x\"}"},
                  {MR_CTL_KEY_NEW, "{\"tenant\":\"default\",\"role\":\"admin\"}"},

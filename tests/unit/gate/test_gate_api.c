@@ -40,6 +40,7 @@ static void calls_carry_id_query_body_and_who_asks(void **state)
         {"GET", "/api/fleet", MR_CTL_FLEET, 0},
         {"POST", "/api/nodes", MR_CTL_NODE_SET, 0},
         {"POST", "/api/nodes/3", MR_CTL_NODE, 3},
+        {"POST", "/api/domains/4", MR_CTL_DOMAIN, 4},
         {"GET", "/api/usage", MR_CTL_USAGE, 0},
         {"GET", "/api/status", MR_CTL_STATUS, 0},
         {"POST", "/api/tenants", MR_CTL_TENANT_SET, 0},
