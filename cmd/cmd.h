@@ -25,7 +25,7 @@ enum cmd_exit {
     CMD_REFUSED = 4,
 };
 
-#define CMD_OPTIONS_MAX     24u
+#define CMD_OPTIONS_MAX     32u
 #define CMD_POSITIONALS_MAX 64u
 
 struct cmd_option {

@@ -31,7 +31,7 @@ static void trace_line(void *context, struct mr_str line)
 }
 
 struct files {
-    struct mr_buf texts[3 + THROUGHPUTS_MAX]; /* fleet, workload, the same as JSON */
+    struct mr_buf texts[4 + THROUGHPUTS_MAX]; /* fleet, workload, these as JSON, a table */
     struct mr_sim_file throughputs[THROUGHPUTS_MAX];
     char *names[THROUGHPUTS_MAX];
     uint32_t text_count, throughput_count;
@@ -132,6 +132,24 @@ static bool permille_of(const char *text, uint32_t *ret)
     return true;
 }
 
+/* Fleets of these formats are fleet files; openb has a table of its own. */
+static int fleet_read(const struct cmd *cmd, struct files *files, const char *path,
+                      struct mr_sim_replay_options *options)
+{
+    const char *catalog = cmd_value(cmd, "catalog");
+    struct mr_str f = options->format;
+    if (!mr_str_equal(f, MR_STR("swf")) && !mr_str_equal(f, MR_STR("sacct")) &&
+        !mr_str_equal(f, MR_STR("millrace"))) {
+        return file_read(files, path, &options->fleet);
+    }
+    struct mr_buf *json = &files->texts[files->text_count++];
+    mr_buf_init(json, FILE_BYTES_MAX);
+    int code = cmd_fleet_json(path, json);
+    options->fleet = (struct mr_sim_file){mr_str_from(path), mr_buf_str(json)};
+    if (code == 0 && catalog != NULL) code = file_read(files, catalog, &options->catalog);
+    return code;
+}
+
 static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_replay_options *options)
 {
     const char *fleet = cmd_value(cmd, "fleet"), *workload = cmd_value(cmd, "workload");
@@ -140,6 +158,7 @@ static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_repl
     uint64_t gpus;
     int code = 0;
     options->format = mr_str_from(cmd_value(cmd, "format"));
+    options->failures = mr_str_from(cmd_value(cmd, "failures"));
     options->no_promises = cmd_flag(cmd, "no-promises");
     options->prior_list = prior != NULL;
     if (prior != NULL && strcmp(prior, "list") != 0)
@@ -153,7 +172,7 @@ static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_repl
     options->gpus = (uint32_t)gpus;
     if (workload == NULL) return cmd_usage(cmd, "--format needs --workload FILE");
     code = workload_read(files, workload, &options->workload);
-    if (code == 0 && fleet != NULL) code = file_read(files, fleet, &options->fleet);
+    if (code == 0 && fleet != NULL) code = fleet_read(cmd, files, fleet, options);
     if (code == 0 && folder != NULL) code = throughputs_read(files, folder);
     options->throughputs = files->throughputs;
     options->throughput_count = files->throughput_count;

@@ -114,7 +114,8 @@ static const struct cmd_option options_sim[] = {
     {"steps", 0, "N", "steps of each, default: drawn from the seed"},
     {"trace", 0, NULL, "print what happens; with one seed"},
     {"format", 0, "NAME", "replay a workload of this format instead of faults"},
-    {"fleet", 0, "FILE", "replay: the nodes"},
+    {"fleet", 0, "FILE", "replay: the machines, a fleet file; openb: a table of nodes"},
+    {"catalog", 0, "FILE.csv", "replay: instance types and prices for the fleet file"},
     {"workload", 0, "FILE", "replay: what is submitted, and when"},
     {"prior", 0, "list", "openb: the shapes' frequencies are known, not learned"},
     {"throughputs", 0, "DIR", "elasticflow: measured speeds, one CSV a model"},
@@ -122,6 +123,7 @@ static const struct cmd_option options_sim[] = {
     {"overhead", 0, "ov1|ov2|none", "elasticflow: what a change of size costs"},
     {"speed-error", 0, "SHARE", "elasticflow: speeds are known this well only"},
     {"no-promises", 0, NULL, "elasticflow: no admission, best effort for all"},
+    {"failures", 0, "llama3|rsc|none", "replay: nodes fail at published rates; default none"},
     {"report", 0, "FILE.html", "replay: write a page with plots"},
     OPTION_JSON,
 };
@@ -201,6 +203,9 @@ const struct cmd_verb cmd_verbs[] = {
      "  millrace sim --seeds 2000\n  millrace sim --seed 17 --seeds 1 --trace\n\n"
      "With --format it replays a workload through the production scheduler under a virtual "
      "clock.\n\n"
+     "  millrace sim --format swf --workload trace.swf --report trace.html\n"
+     "  millrace sim --format sacct --fleet fleet.yaml --workload sacct.txt --json\n"
+     "  millrace sim --format millrace --fleet fleet.yaml --workload jobs.jsonl --failures llama3\n"
      "  millrace sim --format openb --fleet nodes.csv --workload pods.csv --seed 1 --json\n"
      "  millrace sim --format kueue --workload generator.yaml",
      OPTIONS(options_sim), 0, false, cmd_verb_sim},

@@ -85,8 +85,11 @@ void mr_sim_types_put(const struct mr_sim_fleet *fleet, bool json, struct mr_buf
 
 /* name, what it reads. Each has a file sim_NAME.c with `sim_NAME_replay`. */
 #define MR_SIM_FORMATS(X)                                                                          \
-    X(openb) /* GPU nodes and pods as CSV */                                                       \
-    X(kueue) /* a generator of Kueue's performance tests, as JSON */
+    X(openb)    /* GPU nodes and pods as CSV */                                                    \
+    X(kueue)    /* a generator of Kueue's performance tests, as JSON */                            \
+    X(swf)      /* Standard Workload Format */                                                     \
+    X(sacct)    /* what Slurm's accounting prints */                                               \
+    X(millrace) /* our own: a JSON object a line */
 
 enum mr_sim_overhead { MR_SIM_OV1, MR_SIM_OV2, MR_SIM_OVERHEAD_NONE, MR_SIM_OVERHEAD_COUNT };
 
@@ -94,7 +97,10 @@ enum mr_sim_overhead { MR_SIM_OV1, MR_SIM_OV2, MR_SIM_OVERHEAD_NONE, MR_SIM_OVER
  * the control plane. What a format does not use is ignored. */
 struct mr_sim_replay_options {
     struct mr_str format;
-    struct mr_sim_file fleet, workload;    /* text empty: not given */
+    struct mr_sim_file fleet, workload;    /* text empty: not given. The fleet of swf, sacct and
+                                              millrace is JSON (mr_sim_fleet_read) */
+    struct mr_sim_file catalog;            /* instance types and prices for such a fleet */
+    struct mr_str failures;                /* llama3, rsc, none or empty */
     const struct mr_sim_file *throughputs; /* elasticflow: one file a model */
     uint32_t throughput_count;
     uint32_t gpus; /* elasticflow: size of the cluster */

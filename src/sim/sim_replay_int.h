@@ -19,6 +19,10 @@ struct sim_replay_hooks {
     uint64_t (*began)(void *context, uint64_t workload, uint32_t run, uint32_t tasks);
     /* A run was asked to stop after `ran_us` since it began (0: it had not): how long it takes. */
     uint64_t (*stopped)(void *context, uint64_t workload, uint32_t run, uint64_t ran_us);
+    /* A run ended by itself after `ran_us`; its leases end next. May be NULL. */
+    void (*completed)(void *context, uint64_t workload, uint64_t ran_us);
+    /* A lease is gone; core hears of it next. May be NULL. */
+    void (*ended)(void *context, uint64_t lease);
     /* Every effect of core, in order; may be NULL. */
     void (*effect)(void *context, const struct mr_effect *effect);
 };
