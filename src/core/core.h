@@ -220,6 +220,7 @@ struct mr_event_submit {
                                   fails after so many in a row without a replica that became ready;
                                   0: it is restarted for ever */
     uint32_t load_per_replica; /* service: requests in flight that one replica should carry */
+    uint32_t spares;           /* jobs: tasks beyond tasks_max that stand ready, as many as fit */
 };
 struct mr_event_scale {
     struct mr_workload_id workload;
@@ -290,7 +291,8 @@ struct mr_effect_start {
     uint32_t run;        /* counts the workload's runs from 1 */
     uint32_t tasks;      /* on this node */
     uint32_t rank_first; /* of this node's tasks within the gang */
-    uint32_t world_size; /* tasks of the whole gang */
+    uint32_t world_size; /* tasks of the whole gang but its spares: ranks from it on are spares,
+                            which wait, until they are stopped or started again as a part of it */
     uint32_t node_rank, node_count;
     uint64_t devices;      /* bit mask of the node's devices */
     struct mr_shape shape; /* per task; accel_types[0] is the type it got */
@@ -404,7 +406,8 @@ struct mr_workload_info {
     uint8_t priority;
     enum mr_topology topology;
     uint32_t tasks_min, tasks_max;
-    uint32_t tasks;  /* placed now */
+    uint32_t tasks;  /* placed now, spares too */
+    uint32_t spares; /* of these, standing ready */
     uint32_t target; /* service: replicas wanted now */
     uint32_t ready;  /* service: replicas that answer */
     uint32_t run, restarts;

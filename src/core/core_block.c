@@ -41,7 +41,7 @@ _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 48, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 336, "no padding");
+_Static_assert(sizeof(struct core_workload) == 344, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
 _Static_assert(sizeof(struct core_class) == 88, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");

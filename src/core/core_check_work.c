@@ -100,6 +100,10 @@ static void lease_check(struct core_check *check, const struct core_workload *w,
                      "(11) the leases of a gang that hold are of one run");
     core_check_holds(check, !claim || (l->started_us == 0 && l->meter == 0),
                      "(11) a claim has not started");
+    core_check_holds(check,
+                     core_is_service(w) || claim || w->phase != CORE_ACTIVE ||
+                         (l->world_size <= w->tasks && w->tasks - l->world_size <= w->spares),
+                     "(11) what a gang holds beyond its world are spares that it asked for");
     core_check_holds(check, (l->started_us != 0) == (l->in_cut != 0),
                      "(12) what runs is in the order of hourly entries");
     core_check_holds(check, (l->state == MR_LEASE_STOPPING) == (l->in_stop != 0),

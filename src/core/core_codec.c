@@ -129,6 +129,7 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     u64_pass(c, &e->checkpoint_us);
     u32_pass(c, &e->restarts_max);
     u32_pass(c, &e->load_per_replica);
+    u32_pass(c, &e->spares);
 }
 
 static void lease_pass(struct codec *c, struct mr_event_lease *e)

@@ -32,8 +32,8 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == 0);
     *ret_tenant = 0;
-    uint32_t allowed =
-        core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max, true, ret_reason, ret_tenant);
+    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max + w->spares, true,
+                                        ret_reason, ret_tenant);
     if (allowed < w->tasks_min) {
         ret_reason->c *= w->tasks_min;
         return false;
@@ -52,6 +52,7 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     }
     core_class_leave(core, workload);
     core_gang_started(core, workload, tasks, type);
+    core_spare_spread(core, workload, tasks);
     core_leases_from_plan(core, workload, tasks, type, false);
     return true;
 }
@@ -196,6 +197,20 @@ static void failure_decide(struct mr_core *core, uint32_t workload, enum mr_exit
     core_gang_stop(core, workload, CORE_OUTCOME_END, end, false);
 }
 
+/* The last of its world: the gang has ended, and spares are needed no more. */
+static void lease_ended_well(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    if (leases_left(w) > 0) {
+        if (!core_spare_only(core, workload)) return;
+        core_gang_stop(core, workload, CORE_OUTCOME_END, MR_STATE_COMPLETED, false);
+        return;
+    }
+    w->ran_us += core->now_us - w->run_started_us;
+    core_victim_leave(core, workload);
+    core_workload_end(core, workload, MR_STATE_COMPLETED);
+}
+
 void core_gang_lease_ended(struct mr_core *core, uint32_t workload, uint32_t node,
                            enum mr_exit_kind exit, int32_t code)
 {
@@ -213,10 +228,7 @@ void core_gang_lease_ended(struct mr_core *core, uint32_t workload, uint32_t nod
     w->exit = (uint8_t)exit;
     w->exit_code = code;
     if (good) {
-        if (leases_left(w) > 0) return;
-        w->ran_us += core->now_us - w->run_started_us;
-        core_victim_leave(core, workload);
-        core_workload_end(core, workload, MR_STATE_COMPLETED);
+        lease_ended_well(core, workload);
     } else if (exit == MR_EXIT_CODE && code == MR_EXIT_CODE_REQUEUE) {
         w->backoff_us = core->now_us + CORE_BACKOFF_FIRST_US;
         core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_FAILED, true);
@@ -286,7 +298,7 @@ void core_gang_scaled(struct mr_core *core, uint32_t workload)
     if (w->phase == CORE_CLAIMING) {
         core_claim_lost(core, workload);
     } else if (w->phase == CORE_ACTIVE) {
-        if (w->tasks < w->tasks_min || w->tasks > w->tasks_max) {
+        if (w->tasks < w->tasks_min || w->tasks > w->tasks_max + w->spares) {
             core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_FAILED, true);
         } else {
             core_gang_timer(core, workload);

@@ -26,6 +26,7 @@
 #define CORE_STATES_LOOKED    4096u /* free states walked to say why a gang waits */
 #define CORE_RELEASED_KEPT    16u /* nodes with room given back that a step remembers one by one */
 #define CORE_TIES_LOOKED      8u  /* equal nodes among which the tightest domain wins */
+#define CORE_SPARE_GAPS       64u /* lost leases whose ranks are given to others in place */
 #define CORE_REPAIRS          64u /* gangs repaired in one step; the others queue again */
 #define CORE_TENANT_DEPTH     8u
 #define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
@@ -189,6 +190,7 @@ struct core_workload {
     uint8_t repair; /* stops because a part of it was lost: keeps the rest of its nodes */
     uint8_t pad[2];
     uint32_t gone; /* tasks of this run whose leases have ended */
+    uint32_t spares, pad2;
 };
 
 struct core_lease {
@@ -527,6 +529,18 @@ void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed ro
 /* core_repair.c: gangs that lost a part keep the rest of their nodes */
 void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node);
 void core_repair_run(struct mr_core *core);
+
+/* core_spare.c */
+/* Tasks of the world when the gang has so many in all. */
+uint32_t core_spare_world(const struct core_workload *w, uint32_t tasks);
+/* Orders the plan so that those beyond the world lie in every domain; before its leases are made.
+ */
+void core_spare_spread(struct mr_core *core, uint32_t workload, uint32_t tasks);
+/* Orders a repair's plan (kept leases in the order of their ranks, then new ones) so that what was
+ * kept keeps its rank. */
+void core_spare_fill(struct mr_core *core, uint32_t workload);
+/* Only spares are left of the run. */
+bool core_spare_only(const struct mr_core *core, uint32_t workload);
 
 /* core_service.c */
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,

@@ -156,7 +156,7 @@ void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tas
             uint32_t lease = lease_make(core, workload, entry->node, here, own, type, claim);
             struct core_lease *l = core_lease(core, lease);
             l->rank_first = service ? 0 : rank;
-            l->world_size = service ? 1 : tasks;
+            l->world_size = service ? 1 : core_spare_world(w, tasks);
             l->node_rank = service ? 0 : i - 1;
             l->node_count = service ? 1 : core->plan_count;
             rank += here;

@@ -29,7 +29,7 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .preemptible = w->preemptible};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     ret->tasks_min = w->tasks_min;
-    ret->tasks_max = w->tasks_max;
+    ret->tasks_max = w->tasks_max + w->spares;
 }
 
 static bool alike(const struct core_class *a, const struct core_class *b)

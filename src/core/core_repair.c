@@ -8,7 +8,8 @@
  * can be smaller goes on with what it has when there is no room; another one queues again.
  *
  * Owns:       the notes of a step.
- * Invariants: (1) a repaired gang claims at least its tasks_min and at most what it had;
+ * Invariants: (1) a repaired gang claims at least its tasks_min and at most what it had, or its
+ *                 spares anew;
  *             (2) the fleet is as before when it is not repaired.
  * Never:      I/O, clock, allocation, recursion.
  * Cost:       O(leases of the gang * log nodes + nodes of the domain), per gang that lost a node.
@@ -84,21 +85,41 @@ static bool missing_plan(struct mr_core *core, const struct core_workload *w, ui
     return false;
 }
 
+/* Plans what is missing beside what is kept: with all spares again, as many as it had, or its world
+ * alone, whichever fits first. Returns the tasks in sum; those kept when nothing does. */
+static uint32_t missing_fill(struct mr_core *core, const struct core_repair *note, uint32_t kept)
+{
+    const struct core_workload *w = core_workload(core, note->workload);
+    uint32_t most = w->tasks_max + w->spares, tenant = 0;
+    uint32_t sizes[3] = {MR_MIN(w->tasks, most), MR_MIN(w->tasks, most),
+                         MR_MIN(w->tasks, w->tasks_max)};
+    struct mr_reason reason;
+    if (w->tasks >= w->tasks_max && w->tasks < most) {
+        sizes[0] +=
+            core_quota_tasks(core, w->tenant, &w->shape, most - w->tasks, false, &reason, &tenant);
+    }
+    for (uint32_t i = 0; i < MR_COUNT_OF(sizes); i++) {
+        if (sizes[i] <= kept) return kept;
+        if (missing_plan(core, w, note->domain, sizes[i] - kept)) return sizes[i];
+    }
+    return kept;
+}
+
 static void repair(struct mr_core *core, const struct core_repair *note)
 {
     struct core_workload *w = core_workload(core, note->workload);
     if (w->phase != CORE_ENDING || w->outcome != CORE_OUTCOME_REQUEUE || !w->repair) return;
     if (w->lease_count == 0 || w->claimed > 0) return;
-    uint32_t wanted = MR_MIN(w->tasks, w->tasks_max);
+    uint32_t most = w->tasks_max + w->spares;
     struct core_released_kept released;
     core_released_keep(core, &released);
     rest_hold(core, w, false);
     MR_ASSERT(core->plan_count == 0);
-    uint32_t kept = rest_keep(core, w), tasks = kept;
-    if (kept < wanted && missing_plan(core, w, note->domain, wanted - kept)) tasks = wanted;
-    bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= w->tasks_max;
+    uint32_t kept = rest_keep(core, w), tasks = missing_fill(core, note, kept);
+    bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= most;
     if (fits) {
-        MR_INVARIANT(1, tasks <= w->tasks);
+        MR_INVARIANT(1, tasks <= MR_MAX(w->tasks, most));
+        core_spare_fill(core, note->workload);
         core_leases_from_plan(core, note->workload, tasks, w->accel_type, true);
         w->outcome = CORE_OUTCOME_CLAIM;
         core_trace(core, "workload %llu keeps %u tasks and gets %u elsewhere",

@@ -197,16 +197,22 @@ static bool shape_valid(const struct mr_shape *shape)
     return true;
 }
 
+static int size_valid(const struct mr_core *core, const struct mr_event_submit *event)
+{
+    if (event->tasks_min > event->tasks_max || event->tasks_max == 0) return MR_EINVALID;
+    if (event->kind == MR_KIND_JOB && event->tasks_min == 0) return MR_EINVALID;
+    if (event->kind != MR_KIND_JOB && event->spares > 0) return MR_EINVALID;
+    if (event->spares > core->limits.leases) return MR_ELIMIT;
+    return event->tasks_max > core->limits.leases - event->spares ? MR_ELIMIT : 0;
+}
+
 static int submit_valid(const struct mr_core *core, const struct mr_event_submit *event)
 {
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
     if (event->kind >= MR_KIND_COUNT || event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
     if (event->priority >= MR_PRIORITY_COUNT || !shape_valid(&event->shape)) return MR_EINVALID;
-    if (event->tasks_min > event->tasks_max || event->tasks_max == 0) return MR_EINVALID;
-    if (event->kind == MR_KIND_JOB && event->tasks_min == 0) return MR_EINVALID;
-    if (event->tasks_max > core->limits.leases) return MR_ELIMIT;
-    return 0;
+    return size_valid(core, event);
 }
 
 static void answer_put(struct mr_core *core, const struct mr_event_submit *event, uint32_t workload,
@@ -240,6 +246,7 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
     w->tasks_max = event->tasks_max;
     w->target = event->kind == MR_KIND_JOB ? 0 : event->tasks_min;
     w->load_per_replica = event->load_per_replica;
+    w->spares = event->spares;
     w->restarts_max = event->restarts_max;
     w->kind = (uint8_t)event->kind;
     w->priority = event->priority;
@@ -333,7 +340,7 @@ void core_scale(struct mr_core *core, const struct mr_event_scale *event)
     if (workload == 0) return;
     struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_ENDED || event->tasks_min > event->tasks_max) return;
-    if (event->tasks_max == 0 || event->tasks_max > core->limits.leases) return;
+    if (event->tasks_max == 0 || event->tasks_max > core->limits.leases - w->spares) return;
     if (event->tasks_min == 0 && !core_is_service(w)) return;
     bool queued = w->class_of != 0;
     if (queued) core_class_leave(core, workload);

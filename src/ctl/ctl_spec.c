@@ -32,10 +32,11 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "preemptible", "load_per_replica",
                                          "begin",       "deadline",
                                          "checkpoint",  "restarts",
-                                         "envs",        "work_dir",
-                                         "stdin",       "run",
-                                         "command",     "infer",
-                                         "train",       "sandbox"};
+                                         "spares",      "envs",
+                                         "work_dir",    "stdin",
+                                         "run",         "command",
+                                         "infer",       "train",
+                                         "sandbox"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators"};
 static const char *const runs[] = {"run", "command", "infer", "train", "sandbox"};
 
@@ -356,7 +357,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     struct ctl_fields f = {.map = document, .prefix = "", .problem = problem, .param = ret_param};
     struct mr_str name = {0}, tenant = {0}, text = {0};
     uint64_t restarts = yyjson_obj_get(document, "train") != NULL ? TRAIN_RESTARTS : 0;
-    uint64_t load = LOAD_DEFAULT;
+    uint64_t load = LOAD_DEFAULT, spares = 0;
     *ret = (struct ctl_submit){.event = {.grace_us = GRACE_DEFAULT_US}};
     if (!yyjson_is_obj(document)) {
         return ctl_field_wrong(&f, "document", "wants a map with at least `run` or `command`");
@@ -370,12 +371,18 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     if (error == 0) error = ctl_field_bool(&f, "preemptible", &e->preemptible);
     if (error == 0) error = read_times(&f, now_us, e);
     if (error == 0) error = ctl_field_u64(&f, "restarts", 0, 1000000, &restarts);
+    if (error == 0) error = ctl_field_u64(&f, "spares", 0, TASKS_MAX, &spares);
+    if (error == 0 && spares > 0 &&
+        (e->kind != MR_KIND_JOB || yyjson_obj_get(document, "train") != NULL)) {
+        error = ctl_field_wrong(&f, "spares", "only jobs with `run` or `command` have spares");
+    }
     if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
     if (error == 0) error = read_envs(&f);
     if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
     if (error == 0) error = ctl_base64_check(&f, "stdin");
     e->restarts_max = (uint32_t)restarts;
     e->load_per_replica = (uint32_t)load;
+    e->spares = (uint32_t)spares;
     default_name(&f, ret);
     if (name.p != NULL) (void)snprintf(ret->name, sizeof ret->name, "%.*s", MR_STR_ARG(name));
     if (error == 0) error = read_run(&f, ret);

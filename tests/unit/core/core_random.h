@@ -52,6 +52,8 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     s->grace_us = mr_prng_below(prng, MINUTE);
     s->restarts_max = (uint32_t)mr_prng_below(prng, 3);
     s->load_per_replica = (uint32_t)mr_prng_below(prng, 8);
+    bool spares = s->kind == MR_KIND_JOB ? mr_prng_chance(prng, 400) : mr_prng_chance(prng, 20);
+    if (spares) s->spares = (uint32_t)mr_prng_below(prng, 4);
 }
 
 static inline void random_lease_event(const struct mr_core *core, struct mr_prng *prng,

@@ -50,7 +50,7 @@ static void a_truth_is_zero_or_one(void **state)
     struct mr_buf buf;
     mr_buf_init(&buf, 256);
     mr_event_put(&buf, &event);
-    size_t at = buf.n - 8 * 6 - 8 - 1; /* preemptible, before six times and two numbers */
+    size_t at = buf.n - 8 * 6 - 12 - 1; /* preemptible, before six times and three numbers */
     assert_int_equal(buf.p[at], 0);
     struct mr_event back;
     buf.p[at] = 1;

@@ -93,8 +93,8 @@ static void a_dead_node_restarts_the_whole_gang_from_its_checkpoint(void **state
     told(&c, "lease 2 of workload 1 ended: signal 15\n"
              "workload 1: completing to pending\n"
              "workload 1: pending to running\n"
-             "lease 3 of workload 1 starts on node 2: 1 tasks, devices f\n"
-             "lease 4 of workload 1 starts on node 3: 1 tasks, devices f\n");
+             "lease 3 of workload 1 starts on node 3: 1 tasks, devices f\n"
+             "lease 4 of workload 1 starts on node 2: 1 tasks, devices f\n");
     assert_int_equal(info(&c, id).run, 2);
     assert_int_equal(info(&c, id).restarts, 0);
     assert_int_equal(info(&c, id).checkpoint_step, 70);

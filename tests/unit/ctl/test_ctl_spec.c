@@ -130,6 +130,9 @@ static const struct {
     {"{\"run\":\"a\",\"begin\":\"2026-02-30T00:00:00Z\"}", "begin", "a time like"},
     {"{\"run\":\"a\",\"deadline\":\"2026-13-01T00:00:00Z\"}", "deadline", "a time like"},
     {"{\"run\":\"a\",\"restarts\":-1}", "restarts", "from 0"},
+    {"{\"run\":\"a\",\"spares\":-1}", "spares", "from 0"},
+    {"{\"infer\":{\"model\":\"m\"},\"spares\":1}", "spares", "only jobs"},
+    {"{\"train\":{\"model\":\"m\",\"data\":\"d\"},\"spares\":1}", "spares", "only jobs"},
     {"{\"run\":\"a\",\"load_per_replica\":0}", "load_per_replica", "from 1"},
     {"{\"run\":\"a\",\"envs\":[\"A=1\"]}", "envs", "wants a map, not a list"},
     {"{\"run\":\"a\",\"envs\":{\"A=B\":\"1\"}}", "envs", "'A=B' is not"},
@@ -215,6 +218,8 @@ static void defaults_are_those_of_the_reference(void **state)
                      0);
     assert_int_equal(e.restarts_max, 0);
     assert_int_equal(e.load_per_replica, 4);
+    assert_int_equal(e.spares, 0);
+    assert_int_equal(right("{\"run\":\"a\",\"num_tasks\":8,\"spares\":2}", &s).spares, 2);
     assert_false(e.preemptible);
     e = right("{\"train\":{\"model\":\"m\",\"data\":\"d\"}}", &s);
     assert_int_equal(e.restarts_max, 3);
