@@ -235,6 +235,8 @@ struct mr_event_lease {
     uint32_t checkpoint_step; /* PROGRESS: newest durable checkpoint */
     enum mr_exit_kind exit;   /* EXITED */
     int32_t code;             /* EXITED */
+    uint64_t ran_us;          /* STARTED: it has run so long already; EXITED: it ran so long in all,
+                                 however late that is known; 0: as long as was seen */
 };
 struct mr_event_meter {
     struct mr_lease_id lease; /* who decoded */

@@ -140,6 +140,7 @@ static void lease_pass(struct codec *c, struct mr_event_lease *e)
     uint32_t code = (uint32_t)e->code;
     u32_pass(c, &code);
     e->code = (int32_t)code;
+    u64_pass(c, &e->ran_us);
 }
 
 static void meter_pass(struct codec *c, struct mr_event_meter *e)

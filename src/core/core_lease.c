@@ -300,9 +300,25 @@ void core_lease_started(struct mr_core *core, const struct mr_event_lease *event
     struct core_lease *l = core_lease(core, lease);
     if (l->state == CORE_LEASE_CLAIM || l->started_us != 0) return;
     if (l->state == MR_LEASE_STARTING) l->state = MR_LEASE_RUNNING;
-    l->started_us = MR_MAX(core->now_us, 1u);
+    /* A start that is told late is billed from when it was. No gang runs before its run began. */
+    const struct core_workload *w = core_workload(core, l->workload);
+    uint64_t most_us = core_is_service(w) ? core->now_us : core->now_us - w->run_started_us;
+    l->started_us = MR_MAX(core->now_us - MR_MIN(event->ran_us, most_us), 1u);
     l->billed_us = l->started_us;
+    core_lease_bill(core, lease, core->now_us);
     core_cut_join(core, lease);
+}
+
+/* An end that is told late is billed until when it was; what was billed already stays. */
+static void ran_bill(struct mr_core *core, uint32_t lease, uint64_t ran_us)
+{
+    struct core_lease *l = core_lease(core, lease);
+    uint64_t until_us;
+    if (ran_us == 0 || l->started_us == 0) return;
+    if (!mr_add_u64(l->started_us, ran_us, &until_us) || until_us >= core->now_us) return;
+    core_lease_bill(core, lease, until_us);
+    core_cut_leave(core, lease);
+    l->started_us = 0; /* it ends within this step: nothing more is billed */
 }
 
 void core_lease_ready(struct mr_core *core, const struct mr_event_lease *event)
@@ -373,6 +389,7 @@ void core_lease_exited(struct mr_core *core, const struct mr_event_lease *event)
     /* An exit between START and STARTED of a lease that was asked to stop. */
     if (l->state == MR_LEASE_STOPPING && l->started_us == 0) return;
 #endif
+    ran_bill(core, lease, event->ran_us);
     lease_gone(core, lease, l->state == MR_LEASE_STOPPING, event->exit, event->code);
 }
 

@@ -156,7 +156,8 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     struct mr_event event = {.u.lease = {.lease = report->lease,
                                          .checkpoint_step = report->checkpoint_step,
                                          .exit = (enum mr_exit_kind)report->exit_kind,
-                                         .code = report->code}};
+                                         .code = report->code,
+                                         .ran_us = report->ran_us}};
     uint64_t forget = 0;
     struct mr_lease_info lease;
     if (ctl->dead || !ctl->live) return;
@@ -191,7 +192,7 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     if (known && event.kind == MR_EVENT_LEASE_EXITED && lease.state == MR_LEASE_STARTING &&
         report->exit_kind != MR_EXIT_START_FAILED && report->exit_kind != MR_EXIT_LOST) {
         struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED,
-                                   .u.lease = {.lease = report->lease}};
+                                   .u.lease = {.lease = report->lease, .ran_us = report->ran_us}};
         ctl_push_event(ctl, &started, 0);
     }
     /* A repeated report of what the core knows already would only fill the journal; the engine may

@@ -49,6 +49,7 @@ int engine_start_check(const struct mr_engine_start *start, const char **ret_tex
 struct engine_end {
     enum engine_exit_kind kind;
     int32_t code;
+    uint64_t ran_us; /* from the start of its tasks to the last one's end; 0: not known */
     char text[ENGINE_TEXT_BYTES_MAX]; /* zero-terminated */
 };
 void engine_exit_encode(struct mr_buf *buf, const struct engine_end *end);
@@ -217,6 +218,7 @@ struct engine_super {
     uint64_t kill_us;       /* monotonic: then everything is killed; UINT64_MAX: not asked */
     uint64_t limit_us;      /* monotonic: the time limit; UINT64_MAX: none */
     uint64_t memory_due_us; /* monotonic: the next look at the memory; UINT64_MAX: never */
+    uint64_t started_us;    /* monotonic: its tasks were started; 0: they were not */
     struct engine_end end;
 };
 /* The supervisor's exit code when it could not claim: this plus the errno. */

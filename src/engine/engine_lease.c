@@ -43,6 +43,17 @@ static void take_up(struct engine_local *local, struct engine_lease *lease, bool
 
 /* --- reports -------------------------------------------------------------------------------- */
 
+/* How long its tasks have run; 0 when that is not known. */
+static uint64_t ran_us(const struct engine_lease *lease)
+{
+    uint64_t started_us, now_us = engine_wall_us();
+    mr_cleanup(mr_buf_done) struct mr_buf buf;
+    mr_buf_init(&buf, ENGINE_SMALL_FILE_MAX);
+    if (engine_file_get(lease->paths.lease, "started", &buf) != 0) return 0;
+    if (mr_str_to_u64(mr_str_trim(mr_buf_str(&buf)), &started_us) != 0) return 0;
+    return now_us > started_us ? now_us - started_us : 0; /* clocks are set back, too */
+}
+
 static void report(struct engine_local *local, const struct engine_lease *lease,
                    enum mr_engine_report_kind kind)
 {
@@ -52,7 +63,9 @@ static void report(struct engine_local *local, const struct engine_lease *lease,
     if (kind == MR_ENGINE_EXITED) {
         message.exit_kind = (int)lease->end.kind;
         message.code = lease->end.code;
+        message.ran_us = lease->end.ran_us;
     }
+    if (kind == MR_ENGINE_STARTED) message.ran_us = ran_us(lease);
     engine_report_push(local, &message, kind == MR_ENGINE_EXITED ? lease->end.text : NULL);
 }
 

@@ -181,6 +181,7 @@ void engine_exit_encode(struct mr_buf *buf, const struct engine_end *end)
     head_put(buf, MAGIC_EXIT, &at);
     mr_buf_put_u8(buf, (uint8_t)end->kind);
     mr_buf_put_u32(buf, (uint32_t)end->code);
+    mr_buf_put_u64(buf, end->ran_us);
     mr_buf_put_bytes32(buf, mr_str_from(end->text));
     head_seal(buf, at);
 }
@@ -191,12 +192,13 @@ int engine_exit_decode(struct mr_str bytes, struct engine_end *ret)
     if (!head_get(bytes, MAGIC_EXIT, &reader)) return MR_ECORRUPT;
     uint8_t kind = mr_read_u8(&reader);
     int32_t code = (int32_t)mr_read_u32(&reader);
+    uint64_t ran_us = mr_read_u64(&reader);
     struct mr_str text = mr_read_bytes32(&reader);
     if (reader.failed || reader.n != 0 || kind >= ENGINE_EXIT_COUNT || !is_c_string(text) ||
         text.n >= ENGINE_TEXT_BYTES_MAX) {
         return MR_ECORRUPT;
     }
-    *ret = (struct engine_end){.kind = (enum engine_exit_kind)kind, .code = code};
+    *ret = (struct engine_end){.kind = (enum engine_exit_kind)kind, .code = code, .ran_us = ran_us};
     if (text.n > 0) memcpy(ret->text, text.p, text.n);
     return 0;
 }

@@ -318,6 +318,7 @@ static int end_write(struct engine_super *super)
     char reserve[PATH_MAX];
     mr_cleanup(mr_buf_done) struct mr_buf buf;
     mr_buf_init(&buf, ENGINE_EXIT_BYTES_MAX);
+    if (super->started_us != 0) super->end.ran_us = engine_mono_us() - super->started_us;
     engine_exit_encode(&buf, &super->end);
     engine_point("before exit");
     /* Makes room on a full disk. */
@@ -364,6 +365,15 @@ static int signals_open(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* When its tasks were started, for a daemon that was not there. News, no state: an error is fine.
+ */
+static void started_write(const struct engine_super *super)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)engine_wall_us());
+    (void)engine_file_put(super->paths.lease, "started", (struct mr_str){text, (size_t)n}, false);
+}
+
 static void run(struct engine_super *super)
 {
     const struct mr_engine_start *s = &super->order.s;
@@ -379,7 +389,8 @@ static void run(struct engine_super *super)
         engine_cgroups_remove(&super->groups);
         return;
     }
-    (void)engine_file_put(super->paths.lease, "started", MR_STR("\n"), false); /* news, no state */
+    super->started_us = engine_mono_us();
+    started_write(super);
     engine_point("started");
     if (s->time_limit_us > 0 && mr_add_u64(engine_mono_us(), s->time_limit_us, &at)) {
         super->limit_us = at;

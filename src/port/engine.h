@@ -44,6 +44,7 @@ struct mr_engine_report {
     uint32_t checkpoint_step;
     int exit_kind; /* enum mr_exit_kind of the core, by value */
     int32_t code;
+    uint64_t ran_us; /* STARTED: it has run so long already; EXITED: it ran so long. 0: unknown */
     struct mr_str text; /* for people: "rank 1 was killed by signal 9 (Killed)" */
     /* METER: as in MR_WIRE_END */
     uint64_t serial;

@@ -9,7 +9,8 @@
  *  (W5) a job that nothing disturbed ends as its own exit code says;
  *  (W6) tokens billed are tokens decoded;
  *  (W7) the ledger has no hole, and a replay of the journal gives the same state;
- *  (W8) work that can go on does: else the verdict is stuck.
+ *  (W8) work that can go on does: else the verdict is stuck;
+ *  (W9) a job that nothing disturbed is billed for as long as its tasks ran, whoever saw it.
  *
  * Owns: nothing.
  */
@@ -209,11 +210,50 @@ static void check_job_ends(struct sim *sim)
     }
 }
 
+/* Reports take a moment, and a lease is billed from when its start is known. */
+#define REPORT_US_MAX 10000u
+
+static void check_job_time(struct sim *sim, const struct sim_job *job)
+{
+    const struct mr_core *core = mr_ctl_core(sim->ctl);
+    uint64_t cursor = 0, billed = 0, ran = 0, slack = 0;
+    struct mr_bill_line line;
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        if (lease->state == SIM_LEASE_UNKNOWN || lease->workload != job->workload) continue;
+        if (lease->started_us == 0) continue;
+        ran += (lease->ended_us - lease->started_us) * lease->cpu_milli;
+        slack += (uint64_t)REPORT_US_MAX * lease->cpu_milli;
+    }
+    while (mr_core_bill_next(core, sim->now_us, &cursor, &line) == 0) {
+        if (line.workload.v == job->workload && line.sku == MR_SKU_CPU) billed += line.quantity;
+    }
+    if (billed > ran + slack || billed + slack < ran) {
+        sim_verdict(sim, MR_SIM_WRONG,
+                    "W9: workload %llu ran for %llu milli-vCPU-us and is billed for %llu",
+                    (unsigned long long)job->workload, (unsigned long long)ran,
+                    (unsigned long long)billed);
+    }
+}
+
+static void check_job_times(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->job_count && !sim->failed; i++) {
+        const struct sim_job *job = &sim->jobs[i];
+        struct mr_workload_info info;
+        if (job->workload == 0 || job->is_service || job_is_disturbed(sim, job->workload)) continue;
+        struct mr_workload_id id = {job->workload};
+        if (mr_core_workload(mr_ctl_core(sim->ctl), id, &info) != 0) continue;
+        if (mr_state_final(info.state)) check_job_time(sim, job);
+    }
+}
+
 void sim_check_end(struct sim *sim)
 {
     const char *text = "";
     check_gangs(sim);
     check_job_ends(sim);
+    check_job_times(sim);
     if (tokens_billed(sim) != sim->decoded_tokens) {
         sim_verdict(sim, MR_SIM_WRONG, "W6: %llu tokens are billed, %llu were decoded",
                     (unsigned long long)tokens_billed(sim),

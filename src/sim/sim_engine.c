@@ -83,6 +83,10 @@ static void tell(struct sim *sim, enum mr_engine_report_kind kind, const struct 
                                       .checkpoint_step = lease->checkpoint_step,
                                       .exit_kind = lease->exit_kind,
                                       .code = lease->exit_code};
+    if (lease->started_us != 0 && kind == MR_ENGINE_EXITED && lease->exit_kind != MR_EXIT_LOST)
+        report.ran_us = lease->ended_us - lease->started_us;
+    if (lease->started_us != 0 && kind == MR_ENGINE_STARTED)
+        report.ran_us = sim->now_us - lease->started_us;
     tell_later(sim, &report, kind == MR_ENGINE_EXITED ? "it ended" : "", sim_draw(sim, 0, 3000));
 }
 
@@ -131,6 +135,7 @@ void sim_lease_exit(struct sim *sim, struct sim_lease *lease, int kind, int32_t 
 {
     if (lease->state != SIM_LEASE_ALIVE) return;
     lease->state = SIM_LEASE_EXITED;
+    lease->ended_us = sim->now_us;
     lease->exit_kind = kind;
     lease->exit_code = code;
     sim_say(sim, "lease %llu of workload %llu ends: kind %d code %d", (unsigned long long)lease->id,

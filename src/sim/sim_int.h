@@ -113,7 +113,7 @@ struct sim_lease {
     uint32_t node, run, tasks, world_size, cpu_milli, mem_mib;
     uint64_t devices;
     bool started_told, swept, asked_to_stop, checkpoints, is_infer, disturbed, shares_device;
-    uint64_t started_us;
+    uint64_t started_us, ended_us; /* of its tasks */
     int32_t plan_code;
     uint64_t plan_us;
     int exit_kind;

@@ -96,8 +96,11 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
                                                 (int64_t)b[5] << (b[6] % 40)};
         break;
     default:
-        event.u.lease = (struct mr_event_lease){
-            {b[3]}, b[4], (enum mr_exit_kind)(b[5] % MR_EXIT_COUNT), b[6] % 4 == 0 ? 75 : b[6] % 4};
+        event.u.lease = (struct mr_event_lease){{b[3]},
+                                                b[4],
+                                                (enum mr_exit_kind)(b[5] % MR_EXIT_COUNT),
+                                                b[6] % 4 == 0 ? 75 : b[6] % 4,
+                                                (uint64_t)b[7] * 100000};
         break;
     }
     return event;

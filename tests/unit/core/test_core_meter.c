@@ -45,6 +45,17 @@ static void meter_for(uint64_t lease, uint64_t serial, uint32_t tenant)
     assert_int_equal(effects_of(&c, MR_EFFECT_METERED), 1); /* settled in any case */
 }
 
+/* vCPU time on the workload's bill, of a job with one vCPU. */
+static uint64_t cpu_us(uint64_t workload)
+{
+    struct mr_bill_line line;
+    uint64_t cursor = 0, sum = 0;
+    while (mr_core_bill_next(c.core, c.now_us, &cursor, &line) == 0) {
+        if (line.workload.v == workload && line.sku == MR_SKU_CPU) sum += line.quantity;
+    }
+    return sum / 1000;
+}
+
 static bool billed(void)
 {
     return effects_of(&c, MR_EFFECT_LEDGER) > 0;
@@ -251,9 +262,64 @@ static void absurd_amounts_end_at_the_types_end(void **state)
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+static void a_job_that_ran_unseen_is_billed_for_as_long_as_it_ran(void **state)
+{
+    (void)state;
+    /* It starts and ends while nobody listens; both are told an hour later. */
+    uint64_t id = submit(&c, job(1, 1000));
+    uint64_t lease = lease_of(&c, id, 0).id.v;
+    c.now_us += HOUR;
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_STARTED,
+                                     .u.lease = {.lease = {lease}, .ran_us = 10 * MINUTE}});
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_EXITED,
+                                     .u.lease = {.lease = {lease}, .ran_us = 10 * MINUTE}});
+    assert_int_equal(state_of(&c, id), MR_STATE_COMPLETED);
+    assert_int_equal(cpu_us(id), 10 * MINUTE);
+}
+
+static void an_end_that_is_told_late_is_billed_until_it_was(void **state)
+{
+    (void)state;
+    uint64_t id = submit(&c, job(1, 1000));
+    uint64_t lease = lease_of(&c, id, 0).id.v;
+    lease_event(&c, MR_EVENT_LEASE_STARTED, lease);
+    tick(&c, 10 * MINUTE);
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_EXITED,
+                                     .u.lease = {.lease = {lease}, .ran_us = 3 * MINUTE}});
+    assert_int_equal(cpu_us(id), 3 * MINUTE);
+}
+
+static void no_report_bills_more_than_the_time_there_was(void **state)
+{
+    (void)state;
+    uint64_t id = submit(&c, job(1, 1000));
+    uint64_t lease = lease_of(&c, id, 0).id.v;
+    c.now_us += MINUTE;
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_STARTED,
+                                     .u.lease = {.lease = {lease}, .ran_us = UINT64_MAX}});
+    tick(&c, MINUTE);
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_EXITED,
+                                     .u.lease = {.lease = {lease}, .ran_us = UINT64_MAX}});
+    assert_int_equal(cpu_us(id), 2 * MINUTE);
+    /* What an hourly entry holds stays on the bill. */
+    id = submit(&c, job(1, 1000));
+    lease = lease_of(&c, id, 0).id.v;
+    lease_event(&c, MR_EVENT_LEASE_STARTED, lease);
+    tick(&c, HOUR);
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_LEASE_EXITED,
+                                     .u.lease = {.lease = {lease}, .ran_us = MINUTE}});
+    assert_int_equal(cpu_us(id), HOUR);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_job_that_ran_unseen_is_billed_for_as_long_as_it_ran,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(an_end_that_is_told_late_is_billed_until_it_was, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(no_report_bills_more_than_the_time_there_was, setup,
+                                        teardown),
         CASE(cutting_a_lease_into_entries_does_not_change_its_sum),
         CASE(what_runs_is_billed_every_hour_and_accrued_in_between),
         CASE(a_lease_that_never_started_costs_nothing),
