@@ -31,6 +31,22 @@ static void effect_sum(void *context, const struct mr_effect *effect)
     if (effect->kind == MR_EFFECT_LEDGER) ledger->sum += (uint64_t)effect->u.ledger.charge_nusd;
 }
 
+static struct mr_event_submit submit_drawn(const uint8_t b[16])
+{
+    return (struct mr_event_submit){
+        .tenant = {b[3] % 4u},
+        .kind = (enum mr_workload_kind)(b[4] % MR_KIND_COUNT),
+        .shape = {.cpu_milli = b[5] * 100u, .mem_mib = b[6] * 64u, .accel_milli = b[7] * 250u},
+        .tasks_min = b[8] % 8u,
+        .tasks_max = b[8] % 8u + b[9] % 8u,
+        .priority = b[10] % MR_PRIORITY_COUNT,
+        .topology = (enum mr_topology)(b[11] % MR_TOPOLOGY_COUNT),
+        .preemptible = b[12] & 1,
+        .restarts_max = b[12] >> 6,
+        .time_limit_us = (uint64_t)b[13] * 1000000,
+        .load_per_replica = b[14]};
+}
+
 /* An event whose ids and sizes lie where the cloud has something. */
 static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_t n)
 {
@@ -61,18 +77,7 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
                                               .cell = b[10] % 3u};
         break;
     case MR_EVENT_SUBMIT:
-        event.u.submit = (struct mr_event_submit){
-            .tenant = {b[3] % 4u},
-            .kind = (enum mr_workload_kind)(b[4] % MR_KIND_COUNT),
-            .shape = {.cpu_milli = b[5] * 100u, .mem_mib = b[6] * 64u, .accel_milli = b[7] * 250u},
-            .tasks_min = b[8] % 8u,
-            .tasks_max = b[8] % 8u + b[9] % 8u,
-            .priority = b[10] % MR_PRIORITY_COUNT,
-            .topology = (enum mr_topology)(b[11] % MR_TOPOLOGY_COUNT),
-            .preemptible = b[12] & 1,
-            .restarts_max = b[12] >> 6,
-            .time_limit_us = (uint64_t)b[13] * 1000000,
-            .load_per_replica = b[14]};
+        event.u.submit = submit_drawn(b);
         break;
     case MR_EVENT_NODE_STATE:
         event.u.node_state.id.v = b[3] % 7u;
