@@ -21,7 +21,20 @@ struct sbatch {
     struct mr_buf *problem;
 };
 
-enum kind { TEXT, NUMBER, MEMORY, GRES, GPUS_NODE, GPUS_TOTAL, TIME, FLAG_REQUEUE, HARMLESS };
+#define NUMBER_MAX 1000000u /* nodes, tasks, CPUs, GPUs: far above any cluster */
+
+enum kind {
+    TEXT,
+    NUMBER,
+    MEMORY,
+    GRES,
+    GPUS_NODE,
+    GPUS_TOTAL,
+    TIME,
+    FLAG_REQUEUE,
+    FLAG_NO_REQUEUE,
+    HARMLESS
+};
 struct option {
     const char *name;
     char letter;
@@ -45,6 +58,7 @@ static const struct option options[] = {
     {"deadline", 0, TEXT, AT(deadline)},
     {"chdir", 'D', TEXT, AT(chdir)},
     {"requeue", 0, FLAG_REQUEUE, 0},
+    {"no-requeue", 0, FLAG_NO_REQUEUE, 0},
     /* Where output goes, who is told, what it is booked on: nothing that changes the run. */
     {"output", 'o', HARMLESS, 0},
     {"error", 'e', HARMLESS, 0},
@@ -54,16 +68,22 @@ static const struct option options[] = {
     {"mail-type", 0, HARMLESS, 0},
     {"mail-user", 0, HARMLESS, 0},
     {"comment", 0, HARMLESS, 0},
-    {"no-requeue", 0, HARMLESS, 0},
     {"parsable", 0, HARMLESS, 0},
 };
+
+/* "#SBATCH" as a word of its own. */
+static bool is_directive(struct mr_str line)
+{
+    if (!mr_str_starts(line, MR_STR("#SBATCH"))) return false;
+    return line.n == 7 || line.p[7] == ' ' || line.p[7] == '\t' || line.p[7] == '\r';
+}
 
 bool cmd_sbatch_is(struct mr_str text)
 {
     struct mr_str line;
     if (!mr_str_starts(text, MR_STR("#!"))) return false;
     while (mr_str_split(&text, '\n', &line)) {
-        if (mr_str_starts(line, MR_STR("#SBATCH"))) return true;
+        if (is_directive(line)) return true;
     }
     return false;
 }
@@ -82,7 +102,8 @@ static int take_gpus(struct sbatch *s, struct mr_str whole, struct mr_str value,
         if (last.n > 0) type = last;
         last = part;
     }
-    if (mr_str_to_u64(last, ret) != 0) return complain(s, whole, "want [type:]count");
+    if (mr_str_to_u64(last, ret) != 0 || *ret > NUMBER_MAX)
+        return complain(s, whole, "want [type:]count");
     if (type.n > 0 && !mr_str_equal(type, MR_STR("gpu"))) s->gpu_type = type;
     return 0;
 }
@@ -99,7 +120,7 @@ static int take_time(struct mr_str text, uint64_t *ret_s)
     while (mr_str_split(&rest, ':', &part)) {
         if (count == 3 || mr_str_to_u64(part, &field[count++]) != 0) return MR_ESYNTAX;
     }
-    if (days > 3650 || field[0] > 1000000) return MR_ESYNTAX;
+    if (days > 3650 || MR_MAX(field[0], MR_MAX(field[1], field[2])) > 1000000) return MR_ESYNTAX;
     if (with_days) {
         *ret_s = days * 86400 + field[0] * 3600 + field[1] * 60 + field[2];
     } else if (count == 3) {
@@ -126,7 +147,9 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
                       struct mr_str value)
 {
     void *field = (char *)s + option->offset;
-    if (value.n == 0 && option->kind != FLAG_REQUEUE && option->kind != HARMLESS) {
+    bool bare =
+        option->kind == FLAG_REQUEUE || option->kind == FLAG_NO_REQUEUE || option->kind == HARMLESS;
+    if (value.n == 0 && !bare) {
         return complain(s, whole, "needs a value");
     }
     switch (option->kind) {
@@ -136,7 +159,7 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
         return 0;
     case NUMBER: {
         uint64_t *number = field;
-        if (mr_str_to_u64(value, number) == 0 && *number > 0) return 0;
+        if (mr_str_to_u64(value, number) == 0 && *number > 0 && *number <= NUMBER_MAX) return 0;
         return complain(s, whole, "want a number above 0 (ranges are not supported)");
     }
     case GRES:
@@ -153,7 +176,8 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
         return 0;
     }
     case FLAG_REQUEUE:
-        s->requeue = true;
+    case FLAG_NO_REQUEUE:
+        s->requeue = option->kind == FLAG_REQUEUE; /* the last one holds */
         return 0;
     case HARMLESS:
         return 0;
@@ -161,15 +185,41 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
     return MR_EINTERNAL;
 }
 
+/* The line without its comment: a '#' in quotes is none. */
+static struct mr_str comment_cut(struct mr_str line)
+{
+    char quote = 0;
+    for (size_t i = 0; i < line.n; i++) {
+        char c = line.p[i];
+        if (quote == 0 && c == '#') return mr_str_trim((struct mr_str){line.p, i});
+        if (quote == 0 && (c == '"' || c == '\''))
+            quote = c;
+        else if (c == quote)
+            quote = 0;
+    }
+    return mr_str_trim(line);
+}
+
+/* Without the quotes around it; with others inside it means something that we do not do. */
+static int unquote(struct sbatch *s, struct mr_str option, struct mr_str *value)
+{
+    size_t quotes = 0;
+    for (size_t i = 0; i < value->n; i++)
+        quotes += value->p[i] == '"' || value->p[i] == '\'';
+    if (quotes == 0) return 0;
+    char first = value->p[0], last = value->p[value->n - 1];
+    if (quotes != 2 || first != last || (first != '"' && first != '\''))
+        return complain(s, option, "want the whole value in one pair of quotes, or none");
+    *value = (struct mr_str){value->p + 1, value->n - 2};
+    return 0;
+}
+
 /* One "#SBATCH" line: "--name=value", "--name value", "-Xvalue", "-X value". */
 static int take_line(struct sbatch *s, struct mr_str line)
 {
-    struct mr_str rest = mr_str_trim((struct mr_str){line.p + 7, line.n - 7});
+    struct mr_str rest = comment_cut(mr_str_trim((struct mr_str){line.p + 7, line.n - 7}));
     struct mr_str word, value = {0};
-    struct mr_str comment = rest;
-    if (mr_str_split(&comment, '#', &word)) rest = mr_str_trim(word);
     if (rest.n == 0) return 0;
-    word = rest;
     size_t cut = 0;
     while (cut < rest.n && rest.p[cut] != '=' && rest.p[cut] != ' ' && rest.p[cut] != '\t')
         cut++;
@@ -179,8 +229,12 @@ static int take_line(struct sbatch *s, struct mr_str line)
         size_t skip = rest.p[cut] == '=' ? 1 : 0;
         value = mr_str_trim((struct mr_str){rest.p + cut + skip, rest.n - cut - skip});
     }
-    bool more = value.p != NULL && (memmem(value.p, value.n, " -", 2) != NULL ||
-                                    memmem(value.p, value.n, "\t-", 2) != NULL);
+    bool quoted = value.n > 0 && (value.p[0] == '"' || value.p[0] == '\'');
+    int error = unquote(s, word, &value);
+    if (error != 0) return error;
+    bool more =
+        value.p != NULL && !quoted &&
+        (memmem(value.p, value.n, " -", 2) != NULL || memmem(value.p, value.n, "\t-", 2) != NULL);
     if (more) {
         return complain(s, word, "one option a line, please; the rest of this line would be lost");
     }
@@ -225,8 +279,8 @@ static int put_resources(struct sbatch *s, struct mr_buf *json, uint64_t nodes)
     uint64_t mib = 0, gpus = s->gpus_per_node;
     if (s->mem.n > 0 && memory_mib(s->mem, &mib) != 0) return complain(s, s->mem, "bad memory");
     if (s->mem_per_cpu.n > 0) {
-        if (memory_mib(s->mem_per_cpu, &mib) != 0) return complain(s, s->mem_per_cpu, "bad memory");
-        mib *= cpus;
+        if (memory_mib(s->mem_per_cpu, &mib) != 0 || !mr_mul_u64(mib, cpus, &mib))
+            return complain(s, s->mem_per_cpu, "bad memory");
     }
     if (gpus == 0) gpus = (s->gpus_total + nodes - 1) / nodes;
     mr_buf_printf(json, ",\"resources\":{\"cpus\":%llu", (unsigned long long)cpus);
@@ -267,7 +321,7 @@ int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf 
         line = mr_str_trim(line);
         /* sbatch stops reading options at the first command. */
         if (line.n > 0 && line.p[0] != '#') break;
-        if (!mr_str_starts(line, MR_STR("#SBATCH"))) continue;
+        if (!is_directive(line)) continue;
         int error = take_line(&s, line);
         if (error != 0) return error;
     }

@@ -105,8 +105,23 @@ static void close_level(struct converter *c, char bracket)
     value_done(c);
 }
 
+/* What would say more than the text itself does. */
+static int refuse_extras(struct converter *c, const yaml_event_t *event, const void *anchor,
+                         const void *tag)
+{
+    if (anchor != NULL) {
+        return complain(c, &event->start_mark, "anchors (&name) are not supported");
+    }
+    if (tag != NULL) {
+        return complain(c, &event->start_mark,
+                        "tags (!type) are not supported; quotes make text of a value");
+    }
+    return 0;
+}
+
 static int take_event(struct converter *c, const yaml_event_t *event)
 {
+    int error;
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
         if (c->documents++ > 0) {
@@ -116,18 +131,20 @@ static int take_event(struct converter *c, const yaml_event_t *event)
     case YAML_ALIAS_EVENT:
         return complain(c, &event->start_mark, "aliases (*name) are not supported");
     case YAML_SCALAR_EVENT:
-        if (event->data.scalar.anchor != NULL) {
-            return complain(c, &event->start_mark, "anchors (&name) are not supported");
-        }
-        scalar(c, event);
-        return 0;
+        error = refuse_extras(c, event, event->data.scalar.anchor, event->data.scalar.tag);
+        if (error == 0) scalar(c, event);
+        return error;
     case YAML_SEQUENCE_START_EVENT:
-        return open_level(c, event, '[');
+        error = refuse_extras(c, event, event->data.sequence_start.anchor,
+                              event->data.sequence_start.tag);
+        return error != 0 ? error : open_level(c, event, '[');
     case YAML_SEQUENCE_END_EVENT:
         close_level(c, ']');
         return 0;
     case YAML_MAPPING_START_EVENT:
-        return open_level(c, event, '{');
+        error = refuse_extras(c, event, event->data.mapping_start.anchor,
+                              event->data.mapping_start.tag);
+        return error != 0 ? error : open_level(c, event, '{');
     case YAML_MAPPING_END_EVENT:
         close_level(c, '}');
         return 0;

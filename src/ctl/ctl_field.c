@@ -43,6 +43,8 @@ int ctl_fields_known(const struct ctl_fields *f, const char *const *names, size_
         if (strlen(name) != yyjson_get_len(key)) {
             return ctl_field_wrong(f, "(a name with a zero byte)", "no such field");
         }
+        if (yyjson_obj_get(f->map, name) != value)
+            return ctl_field_wrong(f, name, "is there twice");
         size_t best = 0;
         bool known = false;
         for (size_t i = 0; i < count; i++) {

@@ -52,6 +52,7 @@ static const struct {
     {"{\"run\":\"a\",\"resorces\":{}}", "resorces", "did you mean 'resources'"},
     {"{\"run\":\"a\",\"num_task\":2}", "num_task", "did you mean 'num_tasks'"},
     {"{\"run\":\"a\",\"env\":{}}", "env", "did you mean 'envs'"},
+    {"{\"run\":\"a\",\"run\":\"b\"}", "run", "is there twice"},
     {"{\"run\":\"a\",\"\":1}", "(an empty name)", "no such field"},
     {"{\"run\":\"a\",\"kind\\u0000\":1}", "(a name with a zero byte)", "no such field"},
     {"{\"run\":\"a\",\"name\":7}", "name", "wants text, not a number"},

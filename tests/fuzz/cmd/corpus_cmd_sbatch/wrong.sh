@@ -1,0 +1,4 @@
+#!/bin/sh
+#SBATCH -n 8 --oops
+#SBATCHx
+true
