@@ -87,6 +87,8 @@ void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The caller frees each. NULL when out of memory. */
 char *cmd_home_find(void);
 char *cmd_path(const char *folder, const char *name);
+/* What is behind the last '/', all of it when nothing is. Points into path. */
+const char *cmd_file_name(const char *path);
 int cmd_home_make(const char *home); /* mode 0700; prints on failure */
 /* Whole file into buf (limit bytes), MR_ENOT_FOUND and so on. */
 int cmd_file_read(const char *path, struct mr_buf *buf);

@@ -18,24 +18,12 @@ struct bench {
 };
 
 static const struct bench benches[] = {
-#ifdef MR_BENCH_CORE
     {"core", "cost of a step at 1,000 and 100,000 nodes, 100 and 100,000 waiting", bench_core},
-#endif
-#ifdef MR_BENCH_SCHED
     {"sched", "the scheduler at full size; `bench sched PART` runs a part alone", bench_sched},
-#endif
-#ifdef MR_BENCH_JOURNAL
     {"journal", "durable events a second, singly and in groups", bench_journal},
-#endif
-#ifdef MR_BENCH_GATE
     {"gate", "chats/s and latency through the gate beside nginx as a bare proxy", bench_gate},
-#endif
-#ifdef MR_BENCH_INFER
     {"infer", "prefill and decode tokens/s beside llama-server", bench_infer},
-#endif
-#ifdef MR_BENCH_TRAIN
     {"train", "LoRA tokens/s a core beside PyTorch", bench_train},
-#endif
 };
 
 uint64_t bench_now_ns(void)

@@ -461,9 +461,14 @@ int cmd_daemon_run(struct cmd *cmd, void (*ready)(void *arg, const struct cmd_da
     if (d->code == 0) {
         struct mr_env *env = mr_loop_env(d->loop, 0);
         struct gate_end start = {.post = {.fn = first_step}, .daemon = d};
-        if (mr_loop_signals(d->loop, on_signal, d) != 0) d->code = cmd_fail("no signal handling");
-        env->ops->post(env, 0, &start.post);
-        if (mr_loop_run(d->loop) != 0) d->code = cmd_fail("the event loop could not be started");
+        /* Without them Ctrl-C would kill it half-way: rather not begin. */
+        if (mr_loop_signals(d->loop, on_signal, d) != 0) {
+            d->code = cmd_fail("signals cannot be handled here; nothing was started");
+        } else {
+            env->ops->post(env, 0, &start.post);
+            if (mr_loop_run(d->loop) != 0)
+                d->code = cmd_fail("the event loop could not be started");
+        }
     }
     int code = d->code;
     daemon_done(d);

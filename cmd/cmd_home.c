@@ -134,10 +134,15 @@ int cmd_model_check(const char *path)
                     path);
 }
 
-char *cmd_model_name(const char *path)
+const char *cmd_file_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *name = strdup(slash != NULL ? slash + 1 : path);
+    return slash != NULL && slash[1] != 0 ? slash + 1 : path;
+}
+
+char *cmd_model_name(const char *path)
+{
+    char *name = strdup(cmd_file_name(path));
     if (name == NULL) return NULL;
     char *dot = strrchr(name, '.');
     if (dot != NULL && strcasecmp(dot, ".gguf") == 0) *dot = 0;

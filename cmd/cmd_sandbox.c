@@ -19,9 +19,8 @@ static int put_file(struct mr_buf *json, const char *path)
     mr_buf_init(&bytes, FILE_BYTES_MAX);
     int error = cmd_file_read(path, &bytes);
     if (error != 0) return cmd_fail("cannot read %s: %s", path, mr_error_text(error));
-    const char *slash = strrchr(path, '/');
     mr_buf_put_str(json, MR_STR(",\"files\":{"));
-    mr_json_put_string(json, mr_str_from(slash != NULL ? slash + 1 : path));
+    mr_json_put_string(json, mr_str_from(cmd_file_name(path)));
     mr_buf_put_str(json, MR_STR(":\""));
     mr_base64_put(json, bytes.p, bytes.n);
     mr_buf_put_str(json, MR_STR("\"}"));
@@ -91,13 +90,12 @@ static int write_outputs(yyjson_val *files)
     {
         mr_cleanup(mr_buf_done) struct mr_buf bytes;
         mr_buf_init(&bytes, (size_t)64 * 1024 * 1024);
-        const char *file = yyjson_get_str(name);
+        const char *file = cmd_file_name(yyjson_get_str(name));
         struct mr_str text = mr_str_from(yyjson_get_str(value));
-        const char *slash = strrchr(file, '/');
         if (mr_base64_get(&bytes, text) != 0) return cmd_fail("%s came back damaged", file);
-        int error = cmd_file_write(slash != NULL ? slash + 1 : file, mr_buf_str(&bytes), 0644);
+        int error = cmd_file_write(file, mr_buf_str(&bytes), 0644);
         if (error != 0) return cmd_fail("cannot write %s: %s", file, mr_error_text(error));
-        cmd_say("wrote %s (%zu bytes)", slash != NULL ? slash + 1 : file, bytes.n);
+        cmd_say("wrote %s (%zu bytes)", file, bytes.n);
     }
     return 0;
 }

@@ -66,8 +66,7 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     char folder[4096];
     const char *name = cmd_value(cmd, "name");
     mr_buf_put_str(json, MR_STR("{\"name\":"));
-    const char *slash = strrchr(cmd->rest[0], '/');
-    const char *program = slash != NULL && slash[1] != 0 ? slash + 1 : cmd->rest[0];
+    const char *program = cmd_file_name(cmd->rest[0]);
     mr_json_put_string(json, mr_str_from(name != NULL ? name : program));
     put_option(json, cmd, "priority", "priority");
     put_option(json, cmd, "time-limit", "time_limit");
@@ -104,8 +103,7 @@ static int from_file(const char *path, struct mr_buf *json)
         return 0;
     }
     if (mr_str_starts(bytes, MR_STR("#!"))) {
-        const char *slash = strrchr(path, '/');
-        error = cmd_sbatch_to_json(bytes, slash != NULL ? slash + 1 : path, json, &problem);
+        error = cmd_sbatch_to_json(bytes, cmd_file_name(path), json, &problem);
     } else {
         error = cmd_yaml_to_json(bytes, json, &problem);
     }

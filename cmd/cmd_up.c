@@ -62,18 +62,34 @@ static void put_json(struct mr_buf *out, const struct cmd_daemon_ready *ready)
     mr_buf_put_str(out, MR_STR("]}\n"));
 }
 
+/* Text between single quotes of a shell: each of its own becomes '\\''. */
+static void put_in_quotes(struct mr_buf *out, struct mr_str text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == '\'') mr_buf_put_str(out, MR_STR("'\\'"));
+        mr_buf_put_char(out, text.p[i]);
+    }
+}
+
 static void put_paste(struct mr_buf *out, const struct cmd_daemon_ready *ready)
 {
     const char *key = ready->api_key[0] != 0 ? ready->api_key : "$MILLRACE_API_KEY";
-    mr_buf_printf(
-        out,
-        "\npaste one of these:\n"
-        "  curl %s/v1/chat/completions -H \"Authorization: Bearer %s\" -H "
-        "\"Content-Type: application/json\" -d '{\"model\":\"%s\",\"messages\":[{\"role\":"
-        "\"user\",\"content\":\"What is a millrace?\"}]}'\n"
-        "  export OPENAI_BASE_URL=%s/v1 OPENAI_API_KEY=%s\n"
-        "  %s chat \"What is a millrace?\"\n",
-        ready->url, key, ready->model, ready->url, key, ready->self);
+    mr_cleanup(mr_buf_done) struct mr_buf model;
+    mr_buf_init(&model, REPORT_BYTES_MAX);
+    mr_json_put_string(&model, mr_str_from(ready->model));
+    mr_buf_printf(out,
+                  "\npaste one of these:\n"
+                  "  curl %s/v1/chat/completions -H \"Authorization: Bearer %s\" -H "
+                  "\"Content-Type: application/json\" -d '{\"model\":",
+                  ready->url, key);
+    put_in_quotes(out, mr_buf_str(&model));
+    mr_buf_printf(out,
+                  ",\"messages\":[{\"role\":\"user\",\"content\":\"What is a millrace?\"}]}'\n"
+                  "  export OPENAI_BASE_URL=%s/v1 OPENAI_API_KEY=%s\n"
+                  "  '",
+                  ready->url, key);
+    put_in_quotes(out, mr_str_from(ready->self));
+    mr_buf_put_str(out, MR_STR("' chat \"What is a millrace?\"\n"));
 }
 
 static void put_text(struct mr_buf *out, const struct cmd_daemon_ready *ready)

@@ -59,6 +59,7 @@ static const struct cmd_option options_logs[] = {
     {"stderr", 'e', NULL, "standard error instead of standard output"},
     {"rank", 'r', "N", "which task, default 0"},
     {"run", 0, "N", "which run, default the newest"},
+    OPTION_JSON,
 };
 static const struct cmd_option options_serve[] = {
     OPTION_MODEL,

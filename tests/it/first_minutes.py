@@ -78,6 +78,8 @@ def everything_is_there_after_down_and_up():
         require(after["exit"]["code"] == 3, f"{after['exit']}")
         logs = cloud.run("logs", str(wid)).stdout
         require(logs == "kept\n", repr(logs))
+        logs = json.loads(cloud.run("logs", str(wid), "--json").stdout)
+        require(logs == {"id": wid, "rank": 0, "stream": "stdout", "text": "kept\n"}, str(logs))
 
 
 def workers_outlive_the_daemon_and_are_found_again():
