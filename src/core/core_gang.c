@@ -46,7 +46,9 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     uint32_t tasks = core_plan_make(core, &request, &type);
     if (tasks == 0) {
         *ret_tenant = 0;
+        uint32_t missing = core->plan_short; /* of this plan: making room tries others */
         if (core_room_make(core, workload, &request)) return true;
+        core->plan_short = missing;
         if (core->trace != NULL) core_place_reason(core, &request, ret_reason);
         return false;
     }

@@ -539,6 +539,9 @@ void core_spare_spread(struct mr_core *core, uint32_t workload, uint32_t tasks);
 /* Orders a repair's plan (kept leases in the order of their ranks, then new ones) so that what was
  * kept keeps its rank. */
 void core_spare_fill(struct mr_core *core, uint32_t workload);
+/* A lease of so many spares has ended, however: while the gang runs it has that many fewer, and
+ * goes on; false when it does not run. */
+bool core_spare_ended(struct mr_core *core, uint32_t workload, uint32_t tasks);
 /* Only spares are left of the run. */
 bool core_spare_only(const struct mr_core *core, uint32_t workload);
 

@@ -362,7 +362,8 @@ static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum m
 {
     const struct core_lease *l = core_lease(core, lease);
     uint32_t workload = l->workload, node = l->node;
-    bool was_ready = l->ready;
+    bool was_ready = l->ready, spare = l->rank_first >= l->world_size;
+    uint32_t tasks = l->tasks;
     core_trace(core, "lease %llu of workload %llu ended: %s %d", (unsigned long long)l->id,
                (unsigned long long)core_workload(core, workload)->id,
                exit == MR_EXIT_CODE     ? "code"
@@ -371,6 +372,7 @@ static void lease_gone(struct mr_core *core, uint32_t lease, bool wanted, enum m
                                         : "failed",
                code);
     core_lease_end(core, lease);
+    if (spare && core_spare_ended(core, workload, tasks)) return;
     if (exit == MR_EXIT_LOST) loss_note(core, workload);
     if (core_is_service(core_workload(core, workload))) {
         core_service_lease_ended(core, workload, was_ready, wanted, exit, code);

@@ -5,7 +5,8 @@
  * waits. When the gang starts they are spread evenly over the nodes in the order of the plan, so
  * each NVLink domain holds some. When nodes are lost, the next run keeps every rank that was kept
  * where it was, and fills the gaps: with a spare of the same domain, else with what was found new
- * in it, else with any spare. With no room for new spares the gang goes on with fewer.
+ * in it, else with any spare. With no room for new spares the gang goes on with fewer; what only
+ * spares lose does not stop it.
  *
  * Owns:       the order of the plan, which is the order of ranks.
  * Invariants: (1) the plan holds the same entries as before;
@@ -119,6 +120,19 @@ void core_spare_fill(struct mr_core *core, uint32_t workload)
 }
 
 /* --- at the end ---------------------------------------------------------------------------- */
+
+bool core_spare_ended(struct mr_core *core, uint32_t workload, uint32_t tasks)
+{
+    struct core_workload *w = core_workload(core, workload);
+    if (w->phase != CORE_ACTIVE || core_is_service(w)) return false;
+    MR_ASSERT(w->tasks > tasks && w->gone >= tasks);
+    w->tasks -= tasks;
+    w->gone -= tasks;
+    core_trace(core, "workload %llu has %u spares left", (unsigned long long)w->id,
+               w->tasks - core_spare_world(w, w->tasks));
+    core_state_set(core, workload, (enum mr_state)w->state);
+    return true;
+}
 
 bool core_spare_only(const struct mr_core *core, uint32_t workload)
 {

@@ -160,15 +160,28 @@ static struct repair repair_pop(struct sim_play_failures *f)
     return first;
 }
 
-static void node_fails(struct sim_play *p, uint32_t node, uint64_t repair_us)
+static void repair_later(struct sim_play *p, uint32_t node, uint64_t repair_us)
 {
-    struct sim_play_node *n = &p->nodes[node];
-    if (n->state != MR_NODE_UP) return;
-    if (n->leases > 0) p->result->interruptions++;
-    n->failures++;
-    sim_play_node_change(p, node, MR_NODE_DOWN);
     struct repair repair = {.time_us = p->replay.now_us + repair_us, .node = node};
     if (!repair_push(p->failures, repair)) p->replay.failed = true;
+    p->nodes[node].failures++;
+}
+
+static void domain_fails(struct sim_play *p, uint32_t node, uint64_t repair_us)
+{
+    uint32_t domain = p->fleet->nodes[node].node.domain, first = node, last = node, leases = 0;
+    while (first > 0 && p->fleet->nodes[first - 1].node.domain == domain)
+        first--;
+    while (last + 1 < p->fleet->node_count && p->fleet->nodes[last + 1].node.domain == domain)
+        last++;
+    for (uint32_t i = first; i <= last; i++) {
+        if (p->nodes[i].state != MR_NODE_UP) continue;
+        leases += p->nodes[i].leases;
+        repair_later(p, i, repair_us);
+    }
+    p->result->racks_failed++;
+    p->result->interruptions += leases > 0;
+    sim_play_domain_down(p, first, last);
 }
 
 /* Drawn in full even when the node is down, so that chance does not depend on what core does. */
@@ -182,19 +195,14 @@ static void failure(struct sim_play *p)
     bool rack = mr_prng_chance(&f->prng, RACK_PERMILLE);
     bool quick = mr_prng_below(&f->prng, 100) < SHORT_PER_CENT;
     uint64_t repair_us = quick ? REPAIR_SHORT_US : REPAIR_LONG_US;
-    uint32_t domain = p->fleet->nodes[node].node.domain;
-    if (!rack || domain == 0) {
-        node_fails(p, node, repair_us);
+    if (p->nodes[node].state != MR_NODE_UP) return;
+    if (rack && p->fleet->nodes[node].node.domain != 0) {
+        domain_fails(p, node, repair_us);
         return;
     }
-    p->result->racks_failed++;
-    uint32_t first = node, last = node;
-    while (first > 0 && p->fleet->nodes[first - 1].node.domain == domain)
-        first--;
-    while (last + 1 < p->fleet->node_count && p->fleet->nodes[last + 1].node.domain == domain)
-        last++;
-    for (uint32_t i = first; i <= last; i++)
-        node_fails(p, i, repair_us);
+    p->result->interruptions += p->nodes[node].leases > 0;
+    repair_later(p, node, repair_us);
+    sim_play_node_change(p, node, MR_NODE_DOWN);
 }
 
 void sim_failure_due(struct sim_play *p)

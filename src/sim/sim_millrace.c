@@ -118,9 +118,10 @@ static int shape_get(struct reader *r, struct sim_job *job)
 static int job_get(struct reader *r, struct sim_job *job)
 {
     static const char *const names[] = {
-        "name",         "submit",          "run",          "num_tasks", "cpus",     "memory",
-        "accelerators", "time_limit",      "topology",     "priority",  "tenant",   "preemptible",
-        "checkpoint",   "checkpoint_cost", "restart_cost", "spares",    "deadline", "state",
+        "name",      "submit",       "run",        "num_tasks",       "cpus",
+        "memory",    "accelerators", "time_limit", "topology",        "priority",
+        "tenant",    "preemptible",  "checkpoint", "checkpoint_cost", "restart_cost",
+        "swap_cost", "spares",       "deadline",   "state",
     };
     struct mr_str tenant = MR_STR("default"), state = MR_STR("completed"), name;
     int error = sim_fields_open(&r->f, names, MR_COUNT_OF(names));
@@ -136,6 +137,8 @@ static int job_get(struct reader *r, struct sim_job *job)
     if (error == 0) error = seconds_get(r, "checkpoint", false, &job->checkpoint_us);
     if (error == 0) error = seconds_get(r, "checkpoint_cost", false, &job->checkpoint_cost_us);
     if (error == 0) error = seconds_get(r, "restart_cost", false, &job->restart_us);
+    job->swap_us = job->restart_us;
+    if (error == 0) error = seconds_get(r, "swap_cost", false, &job->swap_us);
     if (error == 0) error = sim_field_u32(&r->f, "spares", 0, 1000000, &job->spares);
     if (error == 0) error = tasks_get(r, job);
     if (error == 0) error = topology_get(r, job);

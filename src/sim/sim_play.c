@@ -7,7 +7,8 @@
  *
  * Owns:       what is known of each job, lease and domain while the story goes on.
  * Invariants: (1) what a domain is said to hold is the sum of the leases that live in it;
- *             (2) a job's saved work never shrinks, and never passes its running time.
+ *             (2) a job's saved work never shrinks, and never passes its running time;
+ *             (3) what leases held is what was booked, once all jobs have ended.
  * Never:      a decision: core places, stops and starts.
  * Cost:       O(log) a lease besides core's own.
  * Idea:       docs/internals/sim.md   Tests: tests/unit/sim/test_sim_story.c
@@ -75,6 +76,8 @@ static void lease_forget(struct sim_play *p, uint64_t lease)
     settle(p);
     p->accel_used -= l->accel_milli;
     p->cpu_used -= l->cpu_milli;
+    if (l->spare)
+        p->result->goodput.spare += (double)l->milli * (double)(p->replay.now_us - l->started_us);
     domain_change(p, p->nodes[l->node - 1].domain, -(int64_t)l->milli, 0);
     p->nodes[l->node - 1].leases--;
     *l = (struct sim_play_lease){0};
@@ -124,7 +127,18 @@ static void on_start(struct sim_play *p, const struct mr_effect_start *start)
     settle(p);
     struct sim_play_lease *l = &p->leases[start->lease.v];
     struct sim_play_node *n = &p->nodes[start->node.v - 1];
+    bool spare = start->rank_first >= start->world_size;
+    struct sim_outcome *o = sim_play_outcome(p, start->workload.v);
+    if (o != NULL && !spare) {
+        struct sim_play_run *run = &p->runs[o - p->result->outcomes];
+        bool held = n->workload == start->workload.v && n->run + 1 == start->run;
+        run->warm = held && (run->warm || start->rank_first == 0);
+    }
+    n->workload = start->workload.v;
+    n->run = start->run;
     *l = (struct sim_play_lease){
+        .started_us = p->replay.now_us,
+        .spare = spare,
         .workload = start->workload.v,
         .accel_milli = (uint64_t)start->tasks * start->shape.accel_milli,
         .cpu_milli = (uint64_t)start->tasks * start->shape.cpu_milli,
@@ -135,7 +149,6 @@ static void on_start(struct sim_play *p, const struct mr_effect_start *start)
     p->cpu_used += l->cpu_milli;
     n->leases++;
     domain_change(p, n->domain, (int64_t)l->milli, 0);
-    struct sim_outcome *o = sim_play_outcome(p, start->workload.v);
     if (o != NULL) placement_look(p, start, o);
 }
 
@@ -241,11 +254,14 @@ static uint64_t began(void *context, uint64_t workload, uint32_t run, uint32_t t
     struct sim_play_run *r = &p->runs[o - p->result->outcomes];
     MR_INVARIANT(2, o->done_us <= job->run_us);
     uint64_t left_us = job->run_us - o->done_us;
+    uint64_t overhead_us = r->warm ? job->swap_us : job->restart_us;
+    p->result->swaps += r->warm;
     *r = (struct sim_play_run){
         .began_us = p->replay.now_us,
-        .overhead_us = job->restart_us,
+        .overhead_us = overhead_us,
+        .warm = r->warm,
         .tasks = tasks,
-        .lasts_us = lasts(job, job->restart_us, stretched(job, MR_MAX(left_us, 1u), tasks))};
+        .lasts_us = lasts(job, overhead_us, stretched(job, MR_MAX(left_us, 1u), tasks))};
     return r->lasts_us;
 }
 
@@ -263,7 +279,7 @@ static void book(struct sim_play *p, struct sim_outcome *o, uint64_t ran_us, boo
     *good += (double)good_us * each;
     g->lost += (double)(s.work_us - good_us) * each;
     g->checkpoint += (double)s.checkpoint_us * each;
-    g->restart += (double)s.restart_us * each;
+    *(r->warm ? &g->swap : &g->restart) += (double)s.restart_us * each;
     o->done_us = MR_MIN(job->run_us, o->done_us + shrunk(job, good_us, r->tasks));
     r->tasks = 0;
 }
@@ -294,7 +310,7 @@ static void completed(void *context, uint64_t workload, uint64_t ran_us)
 
 /* --- nodes --------------------------------------------------------------------------------- */
 
-void sim_play_node_change(struct sim_play *p, uint32_t node, enum mr_node_state state)
+static void node_count(struct sim_play *p, uint32_t node, enum mr_node_state state)
 {
     const struct mr_event_node *n = &p->fleet->nodes[node].node;
     struct sim_play_node *mine = &p->nodes[node];
@@ -309,15 +325,34 @@ void sim_play_node_change(struct sim_play *p, uint32_t node, enum mr_node_state 
     if (up != was_up) {
         domain_change(p, mine->domain, 0, up ? (int64_t)milli : -(int64_t)milli);
     }
-    bool fresh = mine->state == MR_NODE_ABSENT;
     mine->state = (uint8_t)state;
-    p->node_died = !up;
+}
+
+void sim_play_node_change(struct sim_play *p, uint32_t node, enum mr_node_state state)
+{
+    const struct mr_event_node *n = &p->fleet->nodes[node].node;
+    bool up = state == MR_NODE_UP, fresh = up && p->nodes[node].state == MR_NODE_ABSENT;
+    node_count(p, node, state);
     struct mr_event event = {.kind = MR_EVENT_NODE_STATE,
                              .u.node_state = {.id = n->id, .state = state}};
-    if (fresh && up) {
+    if (fresh) {
         event.kind = MR_EVENT_NODE_SET;
         event.u.node = *n;
     }
+    p->node_died = !up;
+    sim_replay_event(&p->replay, &event);
+    p->node_died = false;
+}
+
+void sim_play_domain_down(struct sim_play *p, uint32_t first, uint32_t last)
+{
+    struct mr_event event = {
+        .kind = MR_EVENT_NODE_STATE,
+        .u.node_state = {.domain = p->fleet->nodes[first].node.domain, .state = MR_NODE_DOWN}};
+    for (uint32_t i = first; i <= last; i++) {
+        if (p->nodes[i].state == MR_NODE_UP) node_count(p, i, MR_NODE_DOWN);
+    }
+    p->node_died = true;
     sim_replay_event(&p->replay, &event);
     p->node_died = false;
 }
@@ -355,6 +390,7 @@ static void submit(struct sim_play *p, uint32_t index)
                                               .estimate_us = limit_us,
                                               .deadline_us = job->deadline_us,
                                               .checkpoint_us = job->checkpoint_us,
+                                              .spares = job->spares,
                                               .restarts_max = UINT32_MAX};
     /* With failures the limit of the record would end what only has to be done again. */
     if (!p->failing) event.u.submit.time_limit_us = limit_us;
@@ -431,7 +467,7 @@ static struct mr_core_limits limits_of(const struct sim_play *p)
 {
     uint64_t tasks = 0, slots = 0;
     for (uint32_t i = 0; i < p->story->job_count; i++)
-        tasks += p->story->jobs[i].tasks_max;
+        tasks += p->story->jobs[i].tasks_max + p->story->jobs[i].spares;
     for (uint32_t i = 0; i < p->fleet->node_count; i++) {
         const struct mr_event_node *n = &p->fleet->nodes[i].node;
         slots += MR_MAX(2u * n->accel_count, n->cpu_milli / 500);
@@ -474,9 +510,24 @@ static int tables_make(struct sim_play *p)
     return 0;
 }
 
+/* Every moment that a lease held something was booked as one thing or another. */
+static void books_check(const struct sim_play *p)
+{
+    const struct sim_result *r = p->result;
+    const struct sim_goodput *g = &r->goodput;
+    const double *used = r->by_cpu ? r->series.cpu_used : r->series.accel_used;
+    double held = 0, booked = g->productive + g->ended_badly + g->checkpoint + g->restart +
+                              g->lost + g->swap + g->spare;
+    for (uint32_t i = 0; i < r->series.cells; i++)
+        held += used[i];
+    double off = held > booked ? held - booked : booked - held;
+    MR_INVARIANT(3, p->live > 0 || off <= 1e-6 * held + 1e6);
+}
+
 static void sum_up(struct sim_play *p)
 {
     struct sim_result *r = p->result;
+    books_check(p);
     r->end_us = p->replay.now_us;
     r->last_submit_us = p->story->jobs[p->story->job_count - 1].submit_us;
     r->events = p->replay.events;

@@ -13,18 +13,22 @@ struct sim_play_domain { /* milli of what is counted */
 };
 struct sim_play_node {
     uint32_t domain, leases;
+    uint64_t workload; /* that it held last, */
+    uint32_t run;      /* in this run */
     uint32_t failures; /* lately */
     uint8_t state;     /* enum mr_node_state */
     uint8_t gone;      /* given back */
-    uint8_t lemon, pad;
+    uint8_t lemon, pad[5];
 };
 struct sim_play_lease {
-    uint64_t workload, accel_milli, cpu_milli, milli;
-    uint32_t node, pad; /* 0: not live */
+    uint64_t workload, accel_milli, cpu_milli, milli, started_us;
+    uint32_t node; /* 0: not live */
+    bool spare;
 };
 struct sim_play_run { /* the present run of a job; tasks 0: none */
     uint64_t began_us, overhead_us, lasts_us;
-    uint32_t tasks, pad;
+    uint32_t tasks;
+    bool warm; /* every node of its world held its last run */
 };
 struct sim_play_failures; /* sim_failure.c */
 
@@ -53,6 +57,8 @@ void sim_play_settle(struct sim_play *play);
 struct sim_outcome *sim_play_outcome(struct sim_play *play, uint64_t workload);
 /* Tells core, and counts. */
 void sim_play_node_change(struct sim_play *play, uint32_t node, enum mr_node_state state);
+/* The nodes from first to last are a domain, which goes down in one event. */
+void sim_play_domain_down(struct sim_play *play, uint32_t first, uint32_t last);
 
 /* A time drawn from an exponential distribution; equal seeds, equal times, on any machine. */
 uint64_t sim_draw_exponential(struct mr_prng *prng, double mean_us);

@@ -147,13 +147,25 @@ static void started(struct sim_replay *r, const struct sim_replay_told *told)
                     .time_us = run->ends_us, .workload = told->workload, .run = told->run});
 }
 
+/* A lease was lost and its run goes on: it was a spare. */
+static bool run_goes_on(const struct sim_replay *r, uint64_t workload, uint32_t run, uint64_t lease)
+{
+    struct mr_workload_info info;
+    struct mr_lease_info known;
+    if (mr_core_lease(r->core, (struct mr_lease_id){lease}, &known) == 0) return false;
+    if (mr_core_workload(r->core, (struct mr_workload_id){workload}, &info) != 0) return false;
+    return info.state == MR_STATE_RUNNING && info.run == run;
+}
+
 /* A lease was asked to stop; the first of a run tells the format. */
 static void stopping(struct sim_replay *r, uint64_t lease)
 {
     if (lease >= r->lease_room || r->lease_workload[lease] == 0) return;
     uint64_t workload = r->lease_workload[lease], takes_us = 0;
     struct sim_replay_run *run = &r->runs[workload];
-    if (run->run != 0 && !run->stopping) {
+    if (run->run != 0 && run_goes_on(r, workload, run->run, lease)) {
+        takes_us = 0;
+    } else if (run->run != 0 && !run->stopping) {
         run->stopping = true;
         takes_us = r->hooks->stopped(r->hooks->context, workload, run->run,
                                      run->began ? r->now_us - run->began_us : 0);

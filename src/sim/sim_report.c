@@ -115,11 +115,14 @@ void sim_figures_series(const struct sim_result *r, struct sim_figures *f)
     f->share_restart = ratio(g->restart, all);
     f->share_lost = ratio(g->lost, all);
     f->share_swap = ratio(g->swap, all);
+    f->share_spare = ratio(g->spare, all);
     f->share_down = ratio(r->down_milli_us, all);
     f->share_idle = 1 - f->share_productive - f->share_ended_badly - f->share_checkpoint -
-                    f->share_restart - f->share_lost - f->share_swap - f->share_down;
+                    f->share_restart - f->share_lost - f->share_swap - f->share_spare -
+                    f->share_down;
     double held = g->productive + g->ended_badly + g->checkpoint + g->restart + g->lost + g->swap;
-    f->goodput_of_held = ratio(g->productive + g->ended_badly, held);
+    f->goodput_of_world = ratio(g->productive + g->ended_badly, held);
+    f->goodput_of_held = ratio(g->productive + g->ended_badly, held + g->spare);
 }
 
 /* --- JSON ---------------------------------------------------------------------------------- */
@@ -202,13 +205,15 @@ static void put_json(struct mr_buf *out, const struct sim_result *r, const struc
                   ",\"utilisation\":{\"accelerators\":%.6f,\"cpus\":%.6f,"
                   "\"until_last_submission\":%.6f}",
                   f->accel_used, f->cpu_used, f->used_until_last);
-    mr_buf_printf(out,
-                  ",\"goodput\":{\"of\":\"%s\",\"of_held\":%.6f,\"productive\":%.6f,"
-                  "\"ended_badly\":%.6f,\"checkpoint\":%.6f,\"restart\":%.6f,\"lost_work\":%.6f,"
-                  "\"swap\":%.6f,\"down\":%.6f,\"idle\":%.6f,\"device_hours\":%.3f}",
-                  r->by_cpu ? "cpus" : "accelerators", f->goodput_of_held, f->share_productive,
-                  f->share_ended_badly, f->share_checkpoint, f->share_restart, f->share_lost,
-                  f->share_swap, f->share_down, f->share_idle, r->capacity_milli_us / 3.6e12);
+    mr_buf_printf(
+        out,
+        ",\"goodput\":{\"of\":\"%s\",\"of_held\":%.6f,\"of_world\":%.6f,\"productive\":%.6f,"
+        "\"ended_badly\":%.6f,\"checkpoint\":%.6f,\"restart\":%.6f,\"lost_work\":%.6f,"
+        "\"swap\":%.6f,\"spare\":%.6f,\"down\":%.6f,\"idle\":%.6f,\"device_hours\":%.3f}",
+        r->by_cpu ? "cpus" : "accelerators", f->goodput_of_held, f->goodput_of_world,
+        f->share_productive, f->share_ended_badly, f->share_checkpoint, f->share_restart,
+        f->share_lost, f->share_swap, f->share_spare, f->share_down, f->share_idle,
+        r->capacity_milli_us / 3.6e12);
     mr_buf_printf(out, ",\"queue\":{\"mean\":%.3f,\"max\":%" PRIu64 "},\"fragmentation\":%.6f",
                   f->queue_mean, r->queue_max, f->fragmentation);
     mr_buf_printf(out,
@@ -290,14 +295,16 @@ static void put_text(struct mr_buf *out, const struct sim_result *r, const struc
     mr_buf_printf(out,
                   "goodput           %.2f %% of what was held; of all there was: productive "
                   "%.2f %%, ended badly %.2f %%,\n                  checkpoints %.2f %%, restarts "
-                  "%.2f %%, lost work %.2f %%, swaps %.2f %%, down %.2f %%, idle %.2f %%\n",
+                  "%.2f %%, lost work %.2f %%, swaps %.2f %%, spares %.2f %%, down %.2f %%, idle "
+                  "%.2f %%\n",
                   f->goodput_of_held * 100, f->share_productive * 100, f->share_ended_badly * 100,
                   f->share_checkpoint * 100, f->share_restart * 100, f->share_lost * 100,
-                  f->share_swap * 100, f->share_down * 100, f->share_idle * 100);
+                  f->share_swap * 100, f->share_spare * 100, f->share_down * 100,
+                  f->share_idle * 100);
     if (r->interruptions > 0)
         mr_buf_printf(out,
                       "failures          %" PRIu64 " of nodes in use, %" PRIu64
-                      " of whole domains; %" PRIu64 " nodes swapped in place\n",
+                      " of whole domains; %" PRIu64 " runs went on with spares alone\n",
                       r->interruptions, r->racks_failed, r->swaps);
     if (f->deadlines > 0)
         mr_buf_printf(out, "deadlines         %" PRIu64 " of %" PRIu64 " met\n", f->deadlines_met,

@@ -276,6 +276,7 @@ static void goodput(struct page *p)
         {"checkpoints", "#06c", f->share_checkpoint},
         {"restarts", "#0ac", f->share_restart},
         {"swaps", "#7bd", f->share_swap},
+        {"spares", "#dd8", f->share_spare},
         {"lost work", "#c22", f->share_lost},
         {"down", "#a0a", f->share_down},
         {"idle", "#ccc", f->share_idle},
@@ -283,7 +284,7 @@ static void goodput(struct page *p)
     double x = 0;
     mr_buf_printf(p->out,
                   "<figure><figcaption><b>Goodput</b> where the time of all %s went"
-                  "</figcaption>\n<svg viewBox=\"0 0 %d 110\" role=\"img\" "
+                  "</figcaption>\n<svg viewBox=\"0 0 %d 132\" role=\"img\" "
                   "aria-label=\"Goodput\" xmlns=\"http://www.w3.org/2000/svg\">\n",
                   p->r->by_cpu ? "CPUs" : "accelerators", WIDTH);
     for (size_t i = 0; i < MR_COUNT_OF(parts); i++) {

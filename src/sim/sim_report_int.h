@@ -19,8 +19,9 @@ struct sim_figures {
     double accel_used, cpu_used, used_until_last, queue_mean, domains_free_mean, fragmentation;
     /* Of all device time (or CPU time) that the fleet had; they sum up to 1. */
     double share_productive, share_ended_badly, share_checkpoint, share_restart, share_lost;
-    double share_swap, share_down, share_idle;
-    double goodput_of_held; /* of what jobs held: not lost, not overhead */
+    double share_swap, share_spare, share_down, share_idle;
+    double goodput_of_held;  /* of what jobs held: not lost, not overhead, not spare */
+    double goodput_of_world; /* the same without spares */
 };
 /* 0 or MR_ENO_MEMORY. */
 int sim_figures_of(const struct sim_result *result, struct sim_figures *ret);

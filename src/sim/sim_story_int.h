@@ -21,8 +21,10 @@ struct sim_job {
     uint64_t run_us;    /* at full size, without overhead */
     uint64_t limit_us;  /* as asked for; 0: none */
     uint64_t deadline_us;
-    uint64_t checkpoint_us, checkpoint_cost_us, restart_us; /* 0: does not; start to first step */
-    uint64_t recorded_wait_us;                              /* SIM_UNKNOWN: not in the record */
+    uint64_t checkpoint_us, checkpoint_cost_us; /* 0: does not */
+    uint64_t restart_us;                        /* from a start to the first step of work */
+    uint64_t swap_us;          /* the same, when all nodes of its world held it before */
+    uint64_t recorded_wait_us; /* SIM_UNKNOWN: not in the record */
     struct mr_shape shape;
     uint32_t tasks_min, tasks_max, tenant, spares;
     uint8_t priority, topology;
@@ -56,7 +58,7 @@ struct sim_series {
 
 /* Device time (CPU time on a fleet without devices) by what it went into, in milli-microseconds. */
 struct sim_goodput {
-    double productive, ended_badly, checkpoint, restart, lost, swap;
+    double productive, ended_badly, checkpoint, restart, lost, swap, spare;
 };
 
 struct sim_outcome {               /* of one job */

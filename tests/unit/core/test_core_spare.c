@@ -101,6 +101,20 @@ static void without_room_it_goes_on_with_fewer_spares_and_gets_them_back_later(v
     assert_int_equal(info(&c, id).spares, 2);
 }
 
+static void a_lost_spare_does_not_stop_the_gang(void **state)
+{
+    (void)state;
+    uint64_t id = gang(6, 2);
+    forget(&c);
+    node_state(&c, node_of(id, 7), MR_NODE_DOWN);
+    assert_int_equal(state_of(&c, id), MR_STATE_RUNNING);
+    assert_int_equal(info(&c, id).run, 1);
+    assert_int_equal(info(&c, id).tasks, 7);
+    assert_int_equal(info(&c, id).spares, 1);
+    all_exit(&c, id, 0);
+    assert_int_equal(state_of(&c, id), MR_STATE_COMPLETED);
+}
+
 static void it_starts_without_spares_when_there_is_no_room_for_them(void **state)
 {
     (void)state;
@@ -151,6 +165,7 @@ int main(void)
         CASE(spares_lie_in_every_domain),
         CASE(a_spare_of_the_domain_takes_the_lost_rank_and_no_other_moves),
         CASE(without_room_it_goes_on_with_fewer_spares_and_gets_them_back_later),
+        CASE(a_lost_spare_does_not_stop_the_gang),
         CASE(it_starts_without_spares_when_there_is_no_room_for_them),
         CASE(spares_are_sent_away_when_the_world_has_ended),
         CASE(a_service_has_no_spares_and_too_many_are_refused),
