@@ -12,7 +12,7 @@
  * Invariants: (1) equal seeds give equal failures, whatever core decides.
  * Never:      a clock, libm: equal on every machine.
  * Cost:       O(log nodes) a failure; a domain's failure is linear in its nodes.
- * Idea:       docs/internals/sim.md   Tests: tests/unit/sim/test_sim_story.c
+ * Idea:       docs/internals/sim.md   Tests: tests/unit/sim/test_sim_failure.c
  */
 #include <stdlib.h>
 #include <string.h>
