@@ -17,10 +17,19 @@
 /* --- what is scheduled --------------------------------------------------------------------- */
 
 #define MR_ACCEL_TYPES_MAX      32u /* accelerator types known to a fleet; 0 is "none" */
-#define MR_SHAPE_ALTERNATIVES   4u  /* accelerator types that one shape accepts, in order */
+#define MR_SHAPE_ALTERNATIVES   8u  /* accelerator types that one shape accepts */
 #define MR_PRIORITY_COUNT       8u  /* classes; 0 is served first */
 #define MR_PRIORITY_DEFAULT     4u
 #define MR_DEVICES_PER_NODE_MAX 64u
+
+/* Which of the accelerator types that a shape accepts is taken. A shape that lists none accepts
+ * any, as by FIT. */
+enum mr_accel_order {
+    MR_ACCEL_ORDER_LISTED, /* the first listed that has room */
+    MR_ACCEL_ORDER_PRICE,  /* the cheapest that has room; equal prices: as listed */
+    MR_ACCEL_ORDER_FIT,    /* where it leaves the most room for others */
+    MR_ACCEL_ORDER_COUNT
+};
 
 /* What one task needs. */
 struct mr_shape {
@@ -28,7 +37,9 @@ struct mr_shape {
     uint32_t mem_mib;
     uint32_t accel_milli; /* thousandths of a device: below 1000 a share of one, above it whole
                              devices (a multiple of 1000) */
-    uint8_t accel_types[MR_SHAPE_ALTERNATIVES]; /* accepted, best first; all 0: any type */
+    uint8_t accel_types[MR_SHAPE_ALTERNATIVES]; /* accepted; all 0: any type */
+    uint8_t accel_order;                        /* enum mr_accel_order */
+    uint8_t reserved[3];                        /* 0: shapes are compared as bytes */
 };
 
 enum mr_workload_kind { MR_KIND_JOB, MR_KIND_SERVICE, MR_KIND_POOL, MR_KIND_COUNT };

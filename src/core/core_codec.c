@@ -74,6 +74,7 @@ static void shape_pass(struct codec *c, struct mr_shape *shape)
     for (uint32_t i = 0; i < MR_SHAPE_ALTERNATIVES; i++) {
         u8_pass(c, &shape->accel_types[i]);
     }
+    shape->accel_order = enum_pass(c, shape->accel_order, MR_ACCEL_ORDER_COUNT);
 }
 
 static void tenant_pass(struct codec *c, struct mr_event_tenant *e)

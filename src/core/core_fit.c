@@ -27,6 +27,28 @@ bool core_shape_accepts(const struct mr_shape *shape, uint32_t type)
     return any;
 }
 
+/* Stable: types that are equal in price, or have equally much free, stay as listed. A gang by fit
+ * takes the type that has least left. */
+static void types_sort(const struct mr_core *core, enum mr_accel_order order, uint8_t *types,
+                       uint32_t count)
+{
+    if (order == MR_ACCEL_ORDER_LISTED) return;
+    for (uint32_t i = 1; i < count; i++) {
+        uint8_t type = types[i];
+        uint32_t at = i;
+        for (; at > 0; at--) {
+            uint8_t other = types[at - 1];
+            bool before =
+                order == MR_ACCEL_ORDER_PRICE
+                    ? core_price(core, MR_SKU_ACCEL, type) < core_price(core, MR_SKU_ACCEL, other)
+                    : core->type_free_milli[type] < core->type_free_milli[other];
+            if (!before) break;
+            types[at] = other;
+        }
+        types[at] = type;
+    }
+}
+
 uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *shape,
                           uint8_t types[MR_ACCEL_TYPES_MAX])
 {
@@ -38,7 +60,10 @@ uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *sha
     for (uint32_t i = 0; i < MR_SHAPE_ALTERNATIVES; i++) {
         if (shape->accel_types[i] != 0) types[count++] = shape->accel_types[i];
     }
-    if (count > 0) return count;
+    if (count > 0) {
+        types_sort(core, (enum mr_accel_order)shape->accel_order, types, count);
+        return count;
+    }
     for (uint32_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
         if (core->type_nodes_up[type] > 0) types[count++] = (uint8_t)type;
     }

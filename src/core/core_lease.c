@@ -188,6 +188,7 @@ void core_start_put(const struct mr_core *core, uint32_t lease, struct mr_effect
     };
     memset(ret->shape.accel_types, 0, sizeof ret->shape.accel_types);
     ret->shape.accel_types[0] = l->accel_type;
+    ret->shape.accel_order = MR_ACCEL_ORDER_LISTED;
 }
 
 void core_lease_start(struct mr_core *core, uint32_t lease)

@@ -194,7 +194,7 @@ static bool shape_valid(const struct mr_shape *shape)
     for (uint32_t i = 0; i < MR_SHAPE_ALTERNATIVES; i++) {
         if (shape->accel_types[i] >= MR_ACCEL_TYPES_MAX) return false;
     }
-    return true;
+    return shape->accel_order < MR_ACCEL_ORDER_COUNT;
 }
 
 static int size_valid(const struct mr_core *core, const struct mr_event_submit *event)
@@ -241,6 +241,7 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
     w->grace_us = event->grace_us;
     w->checkpoint_us = event->checkpoint_us;
     w->shape = event->shape;
+    memset(w->shape.reserved, 0, sizeof w->shape.reserved);
     w->tenant = event->tenant.v;
     w->tasks_min = event->tasks_min;
     w->tasks_max = event->tasks_max;

@@ -37,7 +37,9 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "run",         "command",
                                          "infer",       "train",
                                          "sandbox"};
-static const char *const resource_fields[] = {"cpus", "memory", "accelerators"};
+static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
+                                              "accelerator_order"};
+static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
 static const char *const runs[] = {"run", "command", "infer", "train", "sandbox"};
 
 /* --- accelerators ----------------------------------------------------------------------------- */
@@ -131,29 +133,6 @@ static int read_accelerators(const struct ctl_fields *f, const struct ctl_book *
     return ctl_field_wrong(f, "accelerators", "wants text like H100:8, a map or a list");
 }
 
-static int read_resources(const struct ctl_fields *top, const struct ctl_book *book,
-                          struct mr_shape *shape)
-{
-    uint64_t cpu_milli = 1000, mem_mib = 1024;
-    yyjson_val *map = yyjson_obj_get(top->map, "resources");
-    struct ctl_fields f = *top;
-    if (map != NULL && !yyjson_is_obj(map)) {
-        return ctl_field_wrong(top, "resources", "wants a map, not %s", ctl_type_name(map));
-    }
-    f.map = map;
-    f.prefix = "resources.";
-    int error =
-        map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
-    if (error == 0 && map != NULL) error = ctl_field_milli(&f, "cpus", CPU_MILLI_MAX, &cpu_milli);
-    if (error == 0 && map != NULL) error = ctl_field_mib(&f, "memory", UINT32_MAX, &mem_mib);
-    if (error == 0 && map != NULL) error = read_accelerators(&f, book, shape);
-    shape->cpu_milli = (uint32_t)cpu_milli;
-    shape->mem_mib = (uint32_t)mem_mib;
-    return error;
-}
-
-/* --- choices ---------------------------------------------------------------------------------- */
-
 static int read_choice(const struct ctl_fields *f, const char *name, const char *const *words,
                        size_t count, uint32_t *ret)
 {
@@ -171,6 +150,35 @@ static int read_choice(const struct ctl_fields *f, const char *name, const char 
     }
     return ctl_field_wrong(f, name, "wants one of %s, not '%.*s'", list, MR_STR_ARG(text));
 }
+
+static int read_resources(const struct ctl_fields *top, const struct ctl_book *book,
+                          struct mr_shape *shape)
+{
+    uint64_t cpu_milli = 1000, mem_mib = 1024;
+    uint32_t order = MR_ACCEL_ORDER_LISTED;
+    yyjson_val *map = yyjson_obj_get(top->map, "resources");
+    struct ctl_fields f = *top;
+    if (map != NULL && !yyjson_is_obj(map)) {
+        return ctl_field_wrong(top, "resources", "wants a map, not %s", ctl_type_name(map));
+    }
+    f.map = map;
+    f.prefix = "resources.";
+    int error =
+        map == NULL ? 0 : ctl_fields_known(&f, resource_fields, MR_COUNT_OF(resource_fields));
+    if (error == 0 && map != NULL) error = ctl_field_milli(&f, "cpus", CPU_MILLI_MAX, &cpu_milli);
+    if (error == 0 && map != NULL) error = ctl_field_mib(&f, "memory", UINT32_MAX, &mem_mib);
+    if (error == 0 && map != NULL) error = read_accelerators(&f, book, shape);
+    if (error == 0 && map != NULL) {
+        error =
+            read_choice(&f, "accelerator_order", accel_orders, MR_COUNT_OF(accel_orders), &order);
+    }
+    shape->accel_order = (uint8_t)order;
+    shape->cpu_milli = (uint32_t)cpu_milli;
+    shape->mem_mib = (uint32_t)mem_mib;
+    return error;
+}
+
+/* --- choices ---------------------------------------------------------------------------------- */
 
 static int read_priority(const struct ctl_fields *f, uint8_t *ret)
 {

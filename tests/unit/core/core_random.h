@@ -42,6 +42,7 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     s->shape.accel_milli = sizes[mr_prng_below(prng, MR_COUNT_OF(sizes))];
     if (mr_prng_chance(prng, 300)) s->shape.accel_types[0] = (uint8_t)mr_prng_below(prng, 4);
     if (mr_prng_chance(prng, 200)) s->shape.accel_types[1] = 1;
+    s->shape.accel_order = (uint8_t)mr_prng_below(prng, MR_ACCEL_ORDER_COUNT);
     s->tasks_min = (uint32_t)mr_prng_below(prng, 6);
     s->tasks_max = s->tasks_min + (uint32_t)mr_prng_below(prng, 6);
     s->priority = (uint8_t)mr_prng_below(prng, MR_PRIORITY_COUNT);

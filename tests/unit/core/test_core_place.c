@@ -108,6 +108,33 @@ static void a_shape_takes_the_first_type_that_has_room(void **state)
     assert_int_equal(info(&c, never).reason.a, 0);
 }
 
+static void a_shape_by_price_takes_the_cheapest_type_that_has_room(void **state)
+{
+    (void)state;
+    for (uint32_t i = 1; i <= 2; i++) {
+        cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
+                                         .u.node = {.id = {i},
+                                                    .cpu_milli = 64000,
+                                                    .mem_mib = 65536,
+                                                    .accel_type = (uint8_t)(i + 1),
+                                                    .accel_count = 4}});
+        cloud_step(&c, (struct mr_event){.kind = MR_EVENT_PRICE_SET,
+                                         .u.price = {.sku = MR_SKU_ACCEL,
+                                                     .accel_type = (uint8_t)(i + 1),
+                                                     .price_nusd = 100 * (int64_t)i}});
+    }
+    struct mr_event event = job(1, 4000);
+    event.u.submit.shape.accel_types[0] = 3;
+    event.u.submit.shape.accel_types[7] = 2;
+    event.u.submit.shape.accel_order = MR_ACCEL_ORDER_PRICE;
+    uint64_t first = submit(&c, event);
+    uint64_t second = submit(&c, event);
+    assert_int_equal(lease_of(&c, first, 0).start.shape.accel_types[0], 2);
+    assert_int_equal(lease_of(&c, second, 0).start.shape.accel_types[0], 3);
+    event.u.submit.shape.accel_order = MR_ACCEL_ORDER_COUNT;
+    assert_int_equal(submit(&c, event), 0);
+}
+
 static void place_numbers(uint64_t id, uint32_t *ret_domains, uint32_t *ret_blocks)
 {
     uint32_t domains = 0, blocks = 0;
@@ -224,6 +251,7 @@ int main(void)
         CASE(shares_fill_one_device_before_the_next),
         CASE(a_gang_of_shares_has_a_lease_for_each_device),
         CASE(a_shape_takes_the_first_type_that_has_room),
+        CASE(a_shape_by_price_takes_the_cheapest_type_that_has_room),
         CASE(topologies_bound_a_gang),
         CASE(a_node_request_larger_than_any_node_is_told_so),
         CASE(small_work_breaks_the_domain_that_is_broken_already),

@@ -289,6 +289,11 @@ static void gangs_and_accelerators_are_read_in_every_form(void **state)
     e = right("{\"run\":\"a\",\"resources\":{\"accelerators\":[\"Trainium2:8\",\"H100:8\"]}}", &s);
     assert_int_equal(e.shape.accel_types[0], 2);
     assert_int_equal(e.shape.accel_types[1], 1);
+    assert_int_equal(e.shape.accel_order, MR_ACCEL_ORDER_LISTED);
+    e = right("{\"run\":\"a\",\"resources\":{\"accelerators\":[\"Trainium2:8\",\"H100:8\"],"
+              "\"accelerator_order\":\"fit\"}}",
+              &s);
+    assert_int_equal(e.shape.accel_order, MR_ACCEL_ORDER_FIT);
 }
 
 static void name_is_taken_at_its_limit_and_not_one_past(void **state)
