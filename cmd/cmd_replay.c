@@ -155,10 +155,11 @@ static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_repl
     const char *fleet = cmd_value(cmd, "fleet"), *workload = cmd_value(cmd, "workload");
     const char *folder = cmd_value(cmd, "throughputs"), *prior = cmd_value(cmd, "prior");
     const char *error = cmd_value(cmd, "speed-error");
-    uint64_t gpus;
+    uint64_t gpus, jobs, load;
     int code = 0;
     options->format = mr_str_from(cmd_value(cmd, "format"));
     options->failures = mr_str_from(cmd_value(cmd, "failures"));
+    options->draw = mr_str_from(cmd_value(cmd, "draw"));
     options->no_promises = cmd_flag(cmd, "no-promises");
     options->prior_list = prior != NULL;
     if (prior != NULL && strcmp(prior, "list") != 0)
@@ -169,9 +170,17 @@ static int options_read(struct cmd *cmd, struct files *files, struct mr_sim_repl
         return cmd_usage(cmd, "--speed-error is a share below 1, such as 0.2");
     if (!cmd_number(cmd, "gpus", 0, 10000000, &gpus)) return CMD_USAGE;
     if (!cmd_number(cmd, "seed", 1, UINT64_MAX / 2, &options->seed)) return CMD_USAGE;
+    if (!cmd_number(cmd, "jobs", 0, 4000000, &jobs)) return CMD_USAGE;
+    if (!cmd_number(cmd, "load", 0, 1000, &load)) return CMD_USAGE;
     options->gpus = (uint32_t)gpus;
-    if (workload == NULL) return cmd_usage(cmd, "--format needs --workload FILE");
-    code = workload_read(files, workload, &options->workload);
+    options->jobs = (uint32_t)jobs;
+    options->load_per_cent = (uint32_t)load;
+    if (workload == NULL && options->draw.n == 0)
+        return cmd_usage(cmd, "--format needs --workload FILE, or millrace --draw NAME");
+    if (workload != NULL && options->draw.n > 0)
+        return cmd_usage(cmd, "--draw is instead of --workload");
+    options->workload.name = options->draw;
+    if (workload != NULL) code = workload_read(files, workload, &options->workload);
     if (code == 0 && fleet != NULL) code = fleet_read(cmd, files, fleet, options);
     if (code == 0 && folder != NULL) code = throughputs_read(files, folder);
     options->throughputs = files->throughputs;

@@ -125,6 +125,9 @@ static const struct cmd_option options_sim[] = {
     {"speed-error", 0, "SHARE", "elasticflow: speeds are known this well only"},
     {"no-promises", 0, NULL, "elasticflow: no admission, best effort for all"},
     {"failures", 0, "llama3|rsc|none", "replay: nodes fail at published rates; default none"},
+    {"draw", 0, "acme|kalos|philly|helios|pai", "millrace: drawn jobs instead of a workload"},
+    {"jobs", 0, "N", "draw: how many, default 10000"},
+    {"load", 0, "PER_CENT", "draw: of the fleet's accelerators that they ask for, default 80"},
     {"report", 0, "FILE.html", "replay: write a page with plots"},
     OPTION_JSON,
 };
@@ -207,6 +210,7 @@ const struct cmd_verb cmd_verbs[] = {
      "  millrace sim --format swf --workload trace.swf --report trace.html\n"
      "  millrace sim --format sacct --fleet fleet.yaml --workload sacct.txt --json\n"
      "  millrace sim --format millrace --fleet fleet.yaml --workload jobs.jsonl --failures llama3\n"
+     "  millrace sim --format millrace --fleet fleet.yaml --draw acme --jobs 20000 --seed 1\n"
      "  millrace sim --format openb --fleet nodes.csv --workload pods.csv --seed 1 --json\n"
      "  millrace sim --format kueue --workload generator.yaml",
      OPTIONS(options_sim), 0, false, cmd_verb_sim},

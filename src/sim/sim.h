@@ -101,6 +101,8 @@ struct mr_sim_replay_options {
                                               millrace is JSON (mr_sim_fleet_read) */
     struct mr_sim_file catalog;            /* instance types and prices for such a fleet */
     struct mr_str failures;                /* llama3, rsc, none or empty */
+    struct mr_str draw;                    /* millrace: acme, philly, …: no workload file */
+    uint32_t jobs, load_per_cent;          /* of the draw; 0: 10,000 and 80 */
     const struct mr_sim_file *throughputs; /* elasticflow: one file a model */
     uint32_t throughput_count;
     uint32_t gpus; /* elasticflow: size of the cluster */

@@ -44,7 +44,7 @@ struct sim_play_failures {
 
 /* -ln(u) of a number in (0, 1]: by halving into [1/2, 1], then the series of artanh. Only sums and
  * products, so equal everywhere. */
-static double minus_ln(double u)
+double sim_minus_ln(double u)
 {
     double ln2 = 0.69314718055994530942, sum = 0;
     while (u < 0.5) {
@@ -62,7 +62,7 @@ static double minus_ln(double u)
 uint64_t sim_draw_exponential(struct mr_prng *prng, double mean_us)
 {
     double u = (double)((mr_prng_next(prng) >> 11) + 1) / 9007199254740992.0; /* 2^53 */
-    double us = mean_us * minus_ln(u);
+    double us = mean_us * sim_minus_ln(u);
     return us >= 9e18 ? (uint64_t)9e18 : (uint64_t)us;
 }
 

@@ -60,6 +60,8 @@ void sim_play_node_change(struct sim_play *play, uint32_t node, enum mr_node_sta
 /* The nodes from first to last are a domain, which goes down in one event. */
 void sim_play_domain_down(struct sim_play *play, uint32_t first, uint32_t last);
 
+/* -ln(u), 0 < u <= 1; without libm. */
+double sim_minus_ln(double u);
 /* A time drawn from an exponential distribution; equal seeds, equal times, on any machine. */
 uint64_t sim_draw_exponential(struct mr_prng *prng, double mean_us);
 

@@ -170,7 +170,9 @@ static int story_read(enum format format, const struct mr_sim_replay_options *op
     if (error != 0) return error;
     if (format == FORMAT_SWF) error = sim_swf_read(&options->workload, story, problem);
     if (format == FORMAT_SACCT) error = sim_sacct_read(&options->workload, *fleet, story, problem);
-    if (format == FORMAT_MILLRACE)
+    if (format == FORMAT_MILLRACE && options->draw.n > 0)
+        error = sim_story_draw(options, *fleet, story, problem);
+    else if (format == FORMAT_MILLRACE)
         error = sim_millrace_read(&options->workload, *fleet, story, problem);
     if (error != 0) return error;
     if (!given) error = fleet_of_header(story, *fleet, problem);

@@ -100,6 +100,10 @@ int sim_sacct_read(const struct mr_sim_file *file, struct mr_sim_fleet *fleet,
 int sim_millrace_read(const struct mr_sim_file *file, struct mr_sim_fleet *fleet,
                       struct sim_story *story, struct mr_buf *problem);
 
+/* A drawn workload (options->draw, jobs, load_per_cent, seed) for this fleet. MR_EINVALID with the
+ * problem said. */
+int sim_story_draw(const struct mr_sim_replay_options *options, const struct mr_sim_fleet *fleet,
+                   struct sim_story *story, struct mr_buf *problem);
 /* The accelerator types of a fleet that a text names ("H100", "H100|A100"), into the shape; true
  * when at least one is there or the text is empty. */
 bool sim_shape_types(const struct mr_sim_fleet *fleet, struct mr_str names, struct mr_shape *shape);
