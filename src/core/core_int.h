@@ -26,6 +26,9 @@
 #define CORE_STATES_LOOKED    4096u /* free states walked to say why a gang waits */
 #define CORE_RELEASED_KEPT    16u /* nodes with room given back that a step remembers one by one */
 #define CORE_TIES_LOOKED      8u  /* equal nodes among which the tightest domain wins */
+#define CORE_SUSPECT_FAILURES 3u
+#define CORE_SUSPECT_HOURS    168u
+#define CORE_SUSPECT_ONE_IN   50u /* nodes, of which one may be kept out */
 #define CORE_SPARE_GAPS       64u /* lost leases whose ranks are given to others in place */
 #define CORE_REPAIRS          64u /* gangs repaired in one step; the others queue again */
 #define CORE_TENANT_DEPTH     8u
@@ -89,10 +92,11 @@ struct core_node {
     uint32_t cpu_indexed, mem_indexed, accel_indexed; /* what the aggregates hold of it */
     uint16_t part; /* largest free part of a device that is in use */
     uint8_t state, accel_type, accel_count;
-    uint8_t whole;         /* devices wholly free */
-    uint8_t unsound;       /* more is held than it has: claims on it wait */
-    uint8_t whole_indexed; /* as its places count it */
-    uint32_t pad2;
+    uint8_t whole;             /* devices wholly free */
+    uint8_t unsound;           /* more is held than it has: claims on it wait */
+    uint8_t whole_indexed;     /* as its places count it */
+    uint8_t failures, suspect; /* lately; drains because of them */
+    uint16_t failed_hour;      /* of the last one, the low bits */
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
 
@@ -253,7 +257,8 @@ struct mr_core {
     struct mr_core_limits limits;
     uint64_t now_us, steps;
     uint64_t workload_next, lease_next, entry_next, order_next;
-    uint32_t victim_epoch, pad3; /* counts those that could make room for others */
+    uint32_t victim_epoch; /* counts those that could make room for others */
+    uint32_t suspects;     /* nodes that drain because they failed too often */
     struct core_table tables[CORE_TABLE_COUNT];
     /* fleet */
     uint32_t whole_root[MR_ACCEL_TYPES_MAX][CORE_WHOLE_GROUPS];
@@ -529,6 +534,12 @@ void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed ro
 /* core_repair.c: gangs that lost a part keep the rest of their nodes */
 void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node);
 void core_repair_run(struct mr_core *core);
+
+/* core_failure.c */
+/* The state that a node gets when it is said to be in `state`; counts failures. */
+enum mr_node_state core_failure_state(struct mr_core *core, uint32_t node,
+                                      enum mr_node_state state);
+void core_failure_forget(struct mr_core *core, uint32_t node);
 
 /* core_spare.c */
 /* Tasks of the world when the gang has so many in all. */

@@ -35,6 +35,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
                    n->lease_count);
         core_node_lost(core, node);
     }
+    core_failure_forget(core, node);
     if (core_node_set(core, event)) {
         core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
                    event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
@@ -44,7 +45,9 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
 static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state state)
 {
     struct core_node *n = core_node(core, node);
-    if (n->state == MR_NODE_ABSENT || n->state == state) return;
+    if (n->state == MR_NODE_ABSENT) return;
+    state = core_failure_state(core, node, state);
+    if (n->state == state) return;
     static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
     core_trace(core, "node %u is %s", node, names[state]);
     bool lost = state == MR_NODE_DOWN || state == MR_NODE_ABSENT;

@@ -6,7 +6,8 @@
  * NVLink domain along (power and chassis were 5 of those 419). In rsc one node in a hundred fails
  * twenty times as often as the others. That 70 % are back after 15 minutes (a restart) and the
  * others after a day (a part is changed) is our assumption. A machine without devices fails as
- * often as one device.
+ * often as one device. A node that core keeps out as a suspect is looked into within two days and
+ * then fails as others do.
  *
  * Owns:       the state of chance, the nodes that are down and when they come back.
  * Invariants: (1) equal seeds give equal failures, whatever core decides.
@@ -27,6 +28,7 @@
 #define SHORT_PER_CENT  70u
 #define REPAIR_SHORT_US (UINT64_C(15) * 60 * SIM_SECOND_US)
 #define REPAIR_LONG_US  (UINT64_C(86400) * SIM_SECOND_US)
+#define SUSPECT_US      (UINT64_C(2) * 86400 * SIM_SECOND_US) /* until it was looked into */
 #define DAY_US          86400e6
 
 struct repair {
@@ -195,7 +197,9 @@ static void failure(struct sim_play *p)
     bool rack = mr_prng_chance(&f->prng, RACK_PERMILLE);
     bool quick = mr_prng_below(&f->prng, 100) < SHORT_PER_CENT;
     uint64_t repair_us = quick ? REPAIR_SHORT_US : REPAIR_LONG_US;
-    if (p->nodes[node].state != MR_NODE_UP) return;
+    bool spared = mr_prng_below(&f->prng, LEMON_TIMES) != 0;
+    bool mended = spared && p->nodes[node].lemon && p->nodes[node].mended;
+    if (p->nodes[node].state != MR_NODE_UP || mended) return;
     if (rack && p->fleet->nodes[node].node.domain != 0) {
         domain_fails(p, node, repair_us);
         return;
@@ -212,7 +216,12 @@ void sim_failure_due(struct sim_play *p)
     while (f->repair_count > 0 && f->repairs[0].time_us <= p->replay.now_us && !p->replay.failed) {
         struct repair repair = repair_pop(f);
         struct sim_play_node *n = &p->nodes[repair.node];
-        if (!n->gone && n->state == MR_NODE_DOWN) sim_play_node_change(p, repair.node, MR_NODE_UP);
+        if (n->gone) continue;
+        if (n->state == MR_NODE_DRAINING) n->mended = 1; /* a suspect was looked into */
+        sim_play_node_change(p, repair.node, MR_NODE_UP);
+        if (n->state != MR_NODE_DRAINING) continue;
+        repair.time_us += SUSPECT_US;
+        if (!repair_push(f, repair)) p->replay.failed = true;
     }
     while (f->next_us <= p->replay.now_us && !p->replay.failed) {
         failure(p);

@@ -191,6 +191,8 @@ static void on_effect(void *context, const struct mr_effect *effect)
         p->result->rejected++;
     } else if (effect->kind == MR_EFFECT_START) {
         on_start(p, &effect->u.start);
+    } else if (effect->kind == MR_EFFECT_NODE && effect->u.node.state == MR_NODE_DRAINING) {
+        p->suspect = (uint32_t)effect->u.node.id.v;
     } else if (effect->kind == MR_EFFECT_STATE) {
         on_state(p, &effect->u.state);
     }
@@ -340,8 +342,13 @@ void sim_play_node_change(struct sim_play *p, uint32_t node, enum mr_node_state 
         event.u.node = *n;
     }
     p->node_died = !up;
+    p->suspect = 0;
     sim_replay_event(&p->replay, &event);
     p->node_died = false;
+    if (p->suspect == 0) return;
+    /* Core does not trust it: it is there, and takes nothing. */
+    p->result->suspects++;
+    node_count(p, node, MR_NODE_DRAINING);
 }
 
 void sim_play_domain_down(struct sim_play *p, uint32_t first, uint32_t last)

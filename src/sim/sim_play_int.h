@@ -18,7 +18,7 @@ struct sim_play_node {
     uint32_t failures; /* lately */
     uint8_t state;     /* enum mr_node_state */
     uint8_t gone;      /* given back */
-    uint8_t lemon, pad[5];
+    uint8_t lemon, mended, pad[4];
 };
 struct sim_play_lease {
     uint64_t workload, accel_milli, cpu_milli, milli, started_us;
@@ -48,6 +48,7 @@ struct sim_play {
     uint64_t accel_used, accel_up, cpu_used, cpu_up, free_whole, domains_free, down;
     uint64_t gang_mark;
     uint32_t gang_domains;
+    uint32_t suspect;        /* node that core keeps out although it was said to be up; 0: none */
     uint64_t busy_us;        /* when something ran last */
     bool failing, node_died; /* nodes may fail at all; one does just now */
     struct sim_play_failures *failures;

@@ -74,9 +74,13 @@ static void nodes_fail_at_the_published_rate(void **state)
         done();
     }
     assert_true(sum / 10 > 2.5 && sum / 10 < 6);
-    assert_int_equal(played(FLEET, JOB(""), "rsc", 1), 0);
-    assert_true(figure("\"interruptions\":") > 18);
-    done();
+    sum = 0;
+    for (uint64_t seed = 1; seed <= 5; seed++) { /* six times as many: 24.6 each */
+        assert_int_equal(played(FLEET, JOB(""), "rsc", seed), 0);
+        sum += figure("\"interruptions\":");
+        done();
+    }
+    assert_true(sum / 5 > 17 && sum / 5 < 36);
     assert_int_equal(played(FLEET, JOB(""), "none", 1), 0);
     assert_true(figure("\"interruptions\":") == 0);
     assert_true(figure("\"lost_work\":") == 0);
