@@ -114,9 +114,9 @@ static const struct {
      "{TYPE: COUNT}"},
     {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100:8\",\"Trainium2:4\"]}}",
      "resources.accelerators", "the same number"},
-    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100\",\"H100\",\"H100\",\"H100\",\"H100\"]"
-     "}}",
-     "resources.accelerators", "at most 4"},
+    {"{\"run\":\"a\",\"resources\":{\"accelerators\":[\"H100\",\"H100\",\"H100\",\"H100\",\"H100\","
+     "\"H100\",\"H100\",\"H100\",\"H100\"]}}",
+     "resources.accelerators", "at most 8"},
     {"{\"run\":\"a\",\"priority\":8}", "priority", "from 0 to 7, not 8"},
     {"{\"run\":\"a\",\"priority\":\"urgent\"}", "priority", "high, normal, low, not 'urgent'"},
     {"{\"run\":\"a\",\"preemptible\":\"yes\"}", "preemptible", "wants true or false, not text"},
