@@ -96,7 +96,7 @@ void sim_figures_series(const struct sim_result *r, struct sim_figures *f)
         queue += s->queue[i];
         whole += s->free_whole[i];
         domains += s->domains_free[i];
-        if ((i + 1) * s->cell_us > r->last_submit_us) continue;
+        if (i > 0 && i * s->cell_us >= r->last_submit_us) continue;
         busy += r->by_cpu ? s->cpu_used[i] : s->accel_used[i];
         busy_up += r->by_cpu ? s->cpu_up[i] : s->accel_up[i];
     }

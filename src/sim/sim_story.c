@@ -15,6 +15,8 @@
 #include "sim_formats_int.h"
 #include "sim_report_int.h"
 
+#define DATES_FROM_US (UINT64_C(10) * 365 * 86400 * SIM_SECOND_US) /* since 1970 */
+
 void sim_story_init(struct sim_story *story)
 {
     *story = (struct sim_story){0};
@@ -98,7 +100,9 @@ void sim_story_sort(struct sim_story *story)
         story->jobs[i].submit_us -= first_us;
         if (story->jobs[i].deadline_us > 0) story->jobs[i].deadline_us -= first_us;
     }
-    if (story->epoch_us > 0 || first_us > 0) story->epoch_us += first_us;
+    /* Seconds since some beginning are no date. */
+    story->epoch_us += first_us;
+    if (story->epoch_us < DATES_FROM_US) story->epoch_us = 0;
 }
 
 bool sim_shape_types(const struct mr_sim_fleet *fleet, struct mr_str names, struct mr_shape *shape)

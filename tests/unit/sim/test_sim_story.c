@@ -268,6 +268,17 @@ static void machines_come_and_go_by_their_dates(void **state)
     done(&result);
 }
 
+static void without_dates_all_machines_are_there_from_the_beginning(void **state)
+{
+    (void)state;
+    struct mr_sim_replay_result result;
+    played("millrace", "{\"from\":\"2026-01-01\",\"nodes\":[{\"type\":\"m8g.48xlarge\"}]}",
+           "{\"submit\":600,\"run\":10,\"cpus\":192}\n", &result);
+    HAS("\"never_started\":0,");
+    HAS("\"makespan_s\":10.000");
+    done(&result);
+}
+
 static void the_page_stands_alone_and_escapes_names(void **state)
 {
     (void)state;
@@ -327,6 +338,7 @@ int main(void)
         CASE(an_elastic_gang_keeps_what_it_did_and_goes_on_larger),
         CASE(a_gang_that_no_fleet_holds_is_told_and_ends_the_story),
         CASE(machines_come_and_go_by_their_dates),
+        CASE(without_dates_all_machines_are_there_from_the_beginning),
         CASE(the_page_stands_alone_and_escapes_names),
         CASE(joined_cells_keep_their_integral),
         CASE(percentiles_are_those_of_the_sorted_values),
