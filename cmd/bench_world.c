@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static void effect_note(void *context, const struct mr_effect *effect)
@@ -138,6 +139,13 @@ struct mr_event bench_started(uint64_t lease)
 struct mr_event bench_exited(uint64_t lease)
 {
     return (struct mr_event){.kind = MR_EVENT_LEASE_EXITED, .u.lease = {.lease = {lease}}};
+}
+
+uint64_t bench_cpu_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now); /* cannot fail with this clock */
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* --- samples and bars ---------------------------------------------------------------------- */

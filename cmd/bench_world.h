@@ -52,6 +52,9 @@ struct bench_spread {
 /* Sorts the samples. */
 struct bench_spread bench_spread_of(uint64_t *samples, uint32_t count);
 
+/* CPU time of this thread: for rates of one core on a machine that others use too. */
+uint64_t bench_cpu_ns(void);
+
 /* Bars without a peer; lower is better. A negative goal means none. */
 void bench_bar_low(struct bench_report *report, const char *name, double ours, const char *unit,
                    double goal, const char *note);
