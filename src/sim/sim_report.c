@@ -156,7 +156,7 @@ double sim_fragmentation_at(const struct sim_result *r, uint32_t cell)
     double up = r->by_cpu ? s->cpu_up[cell] : s->accel_up[cell];
     double used = r->by_cpu ? s->cpu_used[cell] : s->accel_used[cell];
     double free = up - used;
-    if (free < up * 1e-9) return 0;
+    if (up <= 0 || free <= up * 1e-9) return 0; /* nothing is free, or nothing is there */
     return MR_MAX(0.0, 1 - s->free_whole[cell] / free);
 }
 

@@ -220,6 +220,7 @@ static void a_processor_record_needs_no_fleet(void **state)
     played("swf", NULL, swf, &result);
     HAS("\"nodes\":4,");
     HAS("\"jobs\":5,\"skipped\":1,");
+    assert_null(strstr((char *)result.json.p, "nan"));
     HAS("\"productive\":0.8");
     HAS("\"ended_badly\":0.01");
     HAS("\"recorded_wait_s\":{\"count\":5,\"mean\":59.000,");
