@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fleet files and replays by the program itself: the examples of the documents, figures that scripts
-read, mistakes that are told with their place."""
+"""Fleet files and replays by the program itself: examples of the documents, figures that scripts
+read, mistakes told with their place."""
 
 import json
 import os
