@@ -52,6 +52,13 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
 
 /* --- gangs ------------------------------------------------------------------------------------ */
 
+/* Those of its tasks that are no spares. */
+static uint32_t world_tasks(const struct sim_lease *lease)
+{
+    if (lease->rank_first >= lease->world_size) return 0;
+    return MR_MIN(lease->tasks, lease->world_size - lease->rank_first);
+}
+
 static void check_gangs(struct sim *sim)
 {
     for (size_t i = 0; i < sim->engine.capacity; i++) {
@@ -64,7 +71,7 @@ static void check_gangs(struct sim *sim)
             const struct sim_lease *other = &sim->engine.leases[k];
             if (other->state != SIM_LEASE_UNKNOWN && other->workload == lease->workload &&
                 other->run == lease->run) {
-                tasks += other->tasks;
+                tasks += world_tasks(other);
             }
         }
         if (tasks > lease->world_size || (tasks < lease->world_size && !lease->disturbed)) {

@@ -82,16 +82,17 @@ static void ask_submit(struct sim_client *client)
         bool elastic = sim_draw(sim, 0, 2) == 0;
         job->code = fails ? 7 : 0;
         job->elastic = elastic;
+        uint32_t spares = sim_draw(sim, 0, 5) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
         if (!elastic) high = low;
         (void)snprintf(body, sizeof body,
                        "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
-                       "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,%s"
+                       "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,\"spares\":%u,%s"
                        "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
                        "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
                        (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
                        sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
-                       (uint32_t)sim_draw(sim, 0, 2), elastic ? "\"checkpoint\":\"1s\"," : "",
-                       cpus / 1000, cpus % 1000 / 100, mem,
+                       (uint32_t)sim_draw(sim, 0, 2), spares,
+                       elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
                        accel == 0   ? ""
                        : accel == 1 ? ",\"accelerators\":\"SIM:1\""
                                     : ",\"accelerators\":\"SIM:0.5\"",

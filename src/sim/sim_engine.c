@@ -210,6 +210,7 @@ static void start_new(struct sim *sim, const struct mr_engine_start *start)
     lease->node = start->node.v;
     lease->run = start->run;
     lease->tasks = start->tasks;
+    lease->rank_first = start->rank_first;
     lease->world_size = start->world_size;
     lease->devices = start->devices;
     lease->cpu_milli = start->cpu_milli * start->tasks;

@@ -110,7 +110,7 @@ struct sim_worker;
 struct sim_lease {
     uint64_t id, workload;
     enum sim_lease_state state;
-    uint32_t node, run, tasks, world_size, cpu_milli, mem_mib;
+    uint32_t node, run, tasks, rank_first, world_size, cpu_milli, mem_mib;
     uint64_t devices;
     bool started_told, swept, asked_to_stop, checkpoints, is_infer, disturbed, shares_device;
     uint64_t started_us, ended_us; /* of its tasks */
