@@ -369,6 +369,9 @@ struct mr_core_limits {
     uint32_t workloads; /* known at once: live ones and the newest ended ones */
     uint32_t leases;    /* live at once */
     uint32_t shapes;    /* distinct (shape, size, topology, priority, tenant) classes that wait */
+    /* Placement by value (docs/internals/placement.md): distinct demands that are learned and
+     * indexed, and states of free amounts that each index holds; both 0: best fit alone. */
+    uint32_t fit_shapes, fit_states;
 };
 extern const struct mr_core_limits mr_core_limits_small; /* one machine: a few MiB */
 extern const struct mr_core_limits mr_core_limits_fleet; /* 230,000 nodes, 1,000,000 waiting */

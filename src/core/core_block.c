@@ -9,7 +9,7 @@
  * Cost:       a slot is taken and given back in O(1).
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_block.c
  */
-#include "core_int.h"
+#include "core_value.h"
 
 #define CORE_MAGIC  0x45524f43524d3031ull /* "10MRCORE" */
 #define CORE_FORMAT 1u
@@ -23,6 +23,8 @@ const struct mr_core_limits mr_core_limits_small = {
     .workloads = 8192,
     .leases = 4096,
     .shapes = 1024,
+    .fit_shapes = 96,
+    .fit_states = 256,
 };
 const struct mr_core_limits mr_core_limits_fleet = {
     .nodes = 240000,
@@ -33,18 +35,25 @@ const struct mr_core_limits mr_core_limits_fleet = {
     .workloads = 1100000,
     .leases = 700000,
     .shapes = 65536,
+    .fit_shapes = 512,
+    .fit_states = 8192,
 };
 
-_Static_assert(sizeof(struct core_node) == 80 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
+_Static_assert(sizeof(struct core_node) == 88 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
-_Static_assert(sizeof(struct core_free_state) == 48, "no padding");
+_Static_assert(sizeof(struct core_free_state) == 72, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
 _Static_assert(sizeof(struct core_workload) == 352, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
 _Static_assert(sizeof(struct core_class) == 96, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
+_Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
+_Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,
+               "no padding");
+_Static_assert(sizeof(struct core_fit_shape) == 40, "no padding");
+_Static_assert(sizeof(struct core_fit_kind) == 32, "no padding");
 _Static_assert(sizeof(struct core_plan) == 16, "no padding");
 _Static_assert(sizeof(struct core_candidate) == 24, "no padding");
 
@@ -69,6 +78,8 @@ static bool limits_sound(const struct mr_core_limits *limits)
     for (size_t i = 0; i < MR_COUNT_OF(bounds); i++) {
         if (bounds[i][0] == 0 || bounds[i][0] > bounds[i][1]) return false;
     }
+    if (limits->fit_shapes > 4096 || limits->fit_states > 1u << 16) return false;
+    if ((limits->fit_shapes == 0) != (limits->fit_states == 0)) return false;
     return true;
 }
 
@@ -78,6 +89,10 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     uint32_t places = 2 + limits->cells + limits->blocks + limits->domains;
     uint32_t lines = MR_MIN(4 * limits->workloads, limits->workloads + 131072u);
     uint32_t meters = MR_MIN(limits->leases, 65536u + limits->leases / 8);
+    /* Without placement by value these have slot 0 alone. */
+    bool by_value = limits->fit_shapes > 0;
+    uint32_t classes = by_value ? MR_MIN(65u, 9 + limits->nodes / 16) : 1;
+    uint32_t entries = limits->fit_shapes * limits->fit_states;
     const struct {
         uint32_t capacity;
         size_t item_bytes;
@@ -100,6 +115,16 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_CLASS_BUCKETS] = {power_of_two(limits->shapes), sizeof(uint32_t)},
         [CORE_LINE_BUCKETS] = {power_of_two(lines), sizeof(uint32_t)},
         [CORE_TIMERS] = {1 + limits->workloads, sizeof(uint32_t)},
+        [CORE_FIT_CLASSES] = {classes, sizeof(struct core_fit_class)},
+        [CORE_FIT_FUTURES] = {classes, sizeof(struct core_fit_future)},
+        [CORE_FIT_SHAPES] = {1 + limits->fit_shapes, sizeof(struct core_fit_shape)},
+        [CORE_FIT_BUCKETS] = {power_of_two(limits->fit_shapes), sizeof(uint32_t)},
+        [CORE_FIT_KINDS] = {1 + limits->fit_shapes, sizeof(struct core_fit_kind)},
+        [CORE_FIT_INDEX] = {1 + limits->fit_shapes, sizeof(struct core_fit_index)},
+        [CORE_FIT_HEAPS] = {1 + entries, sizeof(struct core_fit_entry)},
+        [CORE_FIT_BIRTHS] = {power_of_two(2 * limits->fit_states), sizeof(uint32_t)},
+        [CORE_FIT_VALUES] = {power_of_two(entries / 8), sizeof(struct core_fit_value)},
+        [CORE_FIT_SUMS] = {1 + limits->fit_shapes, sizeof(uint64_t)},
         [CORE_PLAN] = {1 + limits->leases, sizeof(struct core_plan)},
         [CORE_CANDIDATES] = {2 + limits->shapes, sizeof(struct core_candidate)},
     };
@@ -113,8 +138,9 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     }
     /* These are addressed directly, not handed out. */
     static const enum core_table_kind direct[] = {
-        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
-        CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
+        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,   CORE_LEASE_BUCKETS,
+        CORE_METER_BUCKETS, CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS,
+        CORE_PLACES,        CORE_PLACE_TYPES,   CORE_FIT_BUCKETS,
     };
     for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
         tables[direct[i]].used = tables[direct[i]].capacity;
@@ -126,10 +152,14 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
 uint32_t core_item_check(void)
 {
     const uint64_t sizes[] = {
-        sizeof(struct core_node),  sizeof(struct core_place),    sizeof(struct core_place_type),
-        sizeof(struct core_line),  sizeof(struct core_workload), sizeof(struct core_free_state),
-        sizeof(struct core_lease), sizeof(struct core_class),    sizeof(struct core_meter),
-        sizeof(struct mr_core),    sizeof(struct core_tenant),   CORE_FORMAT,
+        sizeof(struct core_node),       sizeof(struct core_place),
+        sizeof(struct core_place_type), sizeof(struct core_line),
+        sizeof(struct core_workload),   sizeof(struct core_free_state),
+        sizeof(struct core_lease),      sizeof(struct core_class),
+        sizeof(struct core_meter),      sizeof(struct mr_core),
+        sizeof(struct core_tenant),     CORE_FORMAT,
+        sizeof(struct core_fit_class),  sizeof(struct core_fit_future),
+        sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }
@@ -160,6 +190,7 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     core->entry_next = 1;
     core->order_next = 1;
     core->share_epoch = 1;
+    core->fit_epoch = 1; /* no futures yet: every value is 0, the tightest spot is the best */
     bool fits = core_layout(limits, core->tables, &need);
     MR_ASSERT(fits);
     core_fleet_init(core);

@@ -7,8 +7,8 @@
  * pass and without memory.
  *
  * Owns:       nothing.
- * Invariants: the text of each stands where it is verified; (1) to (9) here, (10) and on in
- *             core_check_work.c.
+ * Invariants: the text of each stands where it is verified; (1) to (9) here, (10) to (19) in
+ *             core_check_work.c, (20) and on in core_check_fit.c.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -169,6 +169,12 @@ static bool state_exact(const struct core_node *n, const struct core_free_state 
     int64_t mem = n->mem_free_mib > 0 ? n->mem_free_mib : 0;
     if (s->cpu_milli != (uint64_t)cpu || s->mem_mib != (uint64_t)mem) return false;
     if (n->cpu_indexed != s->cpu_milli || n->mem_indexed != s->mem_mib) return false;
+    uint64_t parts = 0;
+    for (uint32_t i = 0; i < n->accel_count; i++) {
+        int16_t free = n->device_free[i];
+        if (free > 0 && free < CORE_WHOLE) parts += mr_hash_mix((uint16_t)free);
+    }
+    if (s->parts != parts || s->class_of != n->fit_class) return false;
     return s->accel_type == n->accel_type && s->whole == n->whole && s->part == n->part;
 }
 
@@ -278,7 +284,8 @@ static void fleet_sums_check(struct core_check *check)
 int mr_core_check(const struct mr_core *core, const char **ret_text)
 {
     static const enum core_table_kind handed_out[] = {
-        CORE_STATES, CORE_WORKLOADS, CORE_LEASES, CORE_CLASSES, CORE_METERS, CORE_LINES,
+        CORE_STATES, CORE_WORKLOADS, CORE_LEASES,     CORE_CLASSES,
+        CORE_METERS, CORE_LINES,     CORE_FIT_SHAPES,
     };
     struct core_check check = {.core = core};
     for (size_t i = 0; i < MR_COUNT_OF(handed_out); i++) {
@@ -286,6 +293,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
     }
     nodes_range(&check);
     core_check_work_range(&check);
+    core_check_fit(&check);
     if (check.text == NULL) {
         for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
             node_leases_check(&check, i);

@@ -109,7 +109,7 @@ static uint64_t domain_left(const struct mr_core *core, uint32_t node, uint32_t 
     return core_place_type(core, n->place, type)->free_milli;
 }
 
-static uint32_t node_of_state(const struct mr_core *core, uint32_t state)
+uint32_t core_state_node(const struct mr_core *core, uint32_t state)
 {
     const struct core_free_state *s = core_free_state(core, state);
     uint32_t best = s->node_first;
@@ -133,9 +133,14 @@ static uint32_t find_whole(const struct mr_core *core, uint32_t type, uint64_t w
         w = mr_bit_find_set(core->whole_mask[type], CORE_WHOLE_GROUPS, w);
         if (w >= CORE_WHOLE_GROUPS) break;
         uint32_t state = core_tree_best(core, core->whole_root[type][w], 0, cpu, mem, 0);
-        if (state != 0) return node_of_state(core, state);
+        if (state != 0) return core_state_node(core, state);
     }
     return 0;
+}
+
+uint32_t core_node_find_bare(const struct mr_core *core, uint64_t cpu, uint64_t mem)
+{
+    return core->type_nodes_up[0] > 0 ? find_whole(core, 0, 0, cpu, mem) : 0;
 }
 
 static uint32_t find_cpu(const struct mr_core *core, uint64_t cpu, uint64_t mem)
@@ -158,7 +163,7 @@ static uint32_t find_shared(const struct mr_core *core, uint32_t type, const str
         if (!mr_bit_get(&core->part_mask[type], group)) continue;
         uint32_t state = core_tree_best(core, core->part_root[type][group], 1, cpu, mem, need);
         if (state == 0) continue;
-        uint32_t node = node_of_state(core, state);
+        uint32_t node = core_state_node(core, state);
         if (core_node_fit(core, node, type, shape, tasks) >= tasks) return node;
     }
     uint32_t on_each = CORE_WHOLE / need;

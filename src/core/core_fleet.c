@@ -256,6 +256,7 @@ static void state_join(struct mr_core *core, uint32_t node, const struct core_fr
         state = core_slot_take(core, CORE_STATES);
         MR_ASSERT(state != 0); /* never more states than nodes */
         *core_free_state(core, state) = *key;
+        core_fit_born(core, state);
         core_tree_insert(core, root, 0, state);
         mr_bit_set(core->whole_mask[key->accel_type], key->whole);
         if (key->part > 0) {
@@ -298,47 +299,55 @@ static void sums_add(struct mr_core *core, struct core_node *n, uint32_t cpu, ui
     n->accel_indexed = accel;
 }
 
+/* What is free on the node's devices; returns the milli-devices. */
+static uint32_t devices_sum(struct core_node *n, struct core_free_state *key)
+{
+    uint32_t accel = 0;
+    for (uint32_t i = 0; i < n->accel_count; i++) {
+        int16_t free = n->device_free[i];
+        MR_ASSERT(free <= CORE_WHOLE);
+        if (free > 0) accel += (uint16_t)free;
+        if (free == CORE_WHOLE) key->whole++;
+        if (free <= 0 || free == CORE_WHOLE) continue;
+        key->part = MR_MAX(key->part, (uint16_t)free);
+        key->parts += mr_hash_mix((uint16_t)free);
+    }
+    n->whole = key->whole;
+    n->part = key->part;
+    return accel;
+}
+
+static bool state_equal(const struct core_free_state *a, const struct core_free_state *b)
+{
+    return a->cpu_milli == b->cpu_milli && a->mem_mib == b->mem_mib && a->whole == b->whole &&
+           a->part == b->part && a->accel_type == b->accel_type && a->parts == b->parts &&
+           a->class_of == b->class_of;
+}
+
 /* Brings the index and the sums in line with the node's free amounts. */
 static void node_refresh(struct mr_core *core, uint32_t node)
 {
     struct core_node *n = core_node(core, node);
-    uint32_t whole = 0, accel = 0;
-    int16_t part = 0;
-    for (uint32_t i = 0; i < n->accel_count; i++) {
-        int16_t free = n->device_free[i];
-        MR_ASSERT(free <= CORE_WHOLE);
-        if (free == CORE_WHOLE)
-            whole++;
-        else if (free > part)
-            part = free;
-        if (free > 0) accel += (uint16_t)free;
-    }
+    struct core_free_state key = {.cpu_milli = clamp_u32(n->cpu_free_milli),
+                                  .mem_mib = clamp_u32(n->mem_free_mib),
+                                  .accel_type = n->accel_type,
+                                  .class_of = n->fit_class};
+    uint32_t accel = devices_sum(n, &key);
     bool sound = core_node_sound(n);
     if (sound == n->unsound) {
         n->unsound = !sound;
         core_node_sound_changed(core, node);
     }
-    n->whole = (uint8_t)whole;
-    n->part = (uint16_t)part;
     if (n->state != MR_NODE_UP) {
         if (n->free_state != 0) state_leave(core, node);
         sums_add(core, n, 0, 0, 0);
         whole_move(core, n, 0);
         return;
     }
-    struct core_free_state key = {.cpu_milli = clamp_u32(n->cpu_free_milli),
-                                  .mem_mib = clamp_u32(n->mem_free_mib),
-                                  .accel_type = n->accel_type,
-                                  .whole = n->whole,
-                                  .part = n->part};
     sums_add(core, n, key.cpu_milli, key.mem_mib, accel);
     whole_move(core, n, n->whole);
     if (n->free_state != 0) {
-        const struct core_free_state *s = core_free_state(core, n->free_state);
-        if (s->cpu_milli == key.cpu_milli && s->mem_mib == key.mem_mib && s->whole == key.whole &&
-            s->part == key.part && s->accel_type == key.accel_type) {
-            return;
-        }
+        if (state_equal(core_free_state(core, n->free_state), &key)) return;
         state_leave(core, node);
     }
     state_join(core, node, &key);
@@ -483,8 +492,10 @@ static void largest_remove(struct mr_core *core, uint32_t node)
     }
 }
 
-static void up_count(struct mr_core *core, const struct core_node *n, int sign)
+static void up_count(struct mr_core *core, struct core_node *n, int sign)
 {
+    if (sign < 0) core_fit_class_leave(core, n->fit_class);
+    n->fit_class = sign > 0 ? core_fit_class_join(core, n) : 0;
     uint64_t accel = (uint64_t)n->accel_count * CORE_WHOLE;
     core->cpu_milli += (uint64_t)(sign * (int64_t)n->cpu_milli);
     core->mem_mib += (uint64_t)(sign * (int64_t)n->mem_mib);

@@ -65,10 +65,20 @@ enum core_table_kind {
     CORE_METER_BUCKETS,
     CORE_CLASS_BUCKETS,
     CORE_LINE_BUCKETS,
-    CORE_TIMERS, /* heap of workload slots */
+    CORE_TIMERS,      /* heap of workload slots */
+    CORE_FIT_CLASSES, /* these: core_value.h */
+    CORE_FIT_FUTURES, /* by class */
+    CORE_FIT_SHAPES,
+    CORE_FIT_BUCKETS,
+    CORE_FIT_KINDS,
     CORE_STORED, /* the tables above are state; those below are scratch within a step */
     CORE_PLAN = CORE_STORED,
     CORE_CANDIDATES,
+    CORE_FIT_INDEX, /* by shape */
+    CORE_FIT_HEAPS, /* shape * limits.fit_states + entry */
+    CORE_FIT_BIRTHS,
+    CORE_FIT_VALUES,
+    CORE_FIT_SUMS,
     CORE_TABLE_COUNT
 };
 
@@ -97,6 +107,7 @@ struct core_node {
     uint8_t whole_indexed;     /* as its places count it */
     uint8_t failures, suspect; /* lately; drains because of them */
     uint16_t failed_hour;      /* of the last one, the low bits */
+    uint32_t fit_class, pad5;  /* nodes that are alike when empty; 0: none, or it is not up */
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
 
@@ -127,6 +138,9 @@ struct core_free_state {
     uint16_t part_max[2];
     uint16_t part;
     uint8_t accel_type, whole;
+    uint64_t parts; /* hash of what is free on each device in use, in any order */
+    uint64_t born;  /* counts the states of nodes with devices; 0: of others */
+    uint32_t class_of, pad;
 };
 
 struct core_tenant {
@@ -275,6 +289,10 @@ struct mr_core {
     uint32_t nodes_by_state[MR_NODE_STATE_COUNT];
     uint32_t largest[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT]; /* of nodes present, any state */
     uint32_t largest_count[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT];
+    /* placement by value: core_value.h */
+    uint64_t fit_born, fit_arrivals, fit_built_milli;
+    uint32_t fit_epoch, fit_stale; /* epoch: of the futures; 0: none yet */
+    uint32_t fit_hand, pad4;
     /* queue */
     uint32_t wait_first[CORE_WAIT_BUCKETS];
     uint32_t victim_first[MR_PRIORITY_COUNT * MR_ACCEL_TYPES_MAX];
@@ -404,6 +422,12 @@ void core_released_back(struct mr_core *core, const struct core_released_kept *k
 bool core_node_sound(const struct core_node *node);
 uint32_t core_place_bucket_of(uint64_t free_milli);
 
+/* core_value.c: what placement by value learns */
+uint32_t core_fit_class_join(struct mr_core *core, const struct core_node *n); /* 0: none */
+void core_fit_class_leave(struct mr_core *core, uint32_t class_of);
+void core_fit_born(struct mr_core *core, uint32_t state);
+void core_fit_learn(struct mr_core *core, const struct mr_shape *shape);
+
 /* core_fit.c: looks only */
 struct core_request {
     const struct mr_shape *shape;
@@ -420,6 +444,10 @@ uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
 /* The best node for so many tasks at once; 0: none. */
 uint32_t core_node_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                         uint32_t tasks);
+/* The node of the state in the domain that has least left. */
+uint32_t core_state_node(const struct mr_core *core, uint32_t state);
+/* The best node without accelerators; 0: none. */
+uint32_t core_node_find_bare(const struct mr_core *core, uint64_t cpu, uint64_t mem);
 /* The next place below `top` in a walk that enters children first; 0 at the end. */
 uint32_t core_place_next(const struct mr_core *core, uint32_t top, uint32_t at, bool enter);
 /* An upper bound of the tasks that fit in the place. */

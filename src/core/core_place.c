@@ -17,7 +17,7 @@
  *             of at most 2 CORE_PLACES_LOOKED places that have room in sum.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_place.c
  */
-#include "core_int.h"
+#include "core_value.h"
 
 /* --- entries --------------------------------------------------------------------------------- */
 
@@ -72,6 +72,31 @@ static bool plan_add(struct mr_core *core, uint32_t node, const struct mr_shape 
         tasks -= here;
     }
     return true;
+}
+
+/* Takes `tasks` tasks where placement by value puts them; false: it has no answer, nothing changed.
+ * Work without accelerators goes to nodes without, as long as these have room. */
+static bool plan_by_value(struct mr_core *core, uint32_t types, const struct mr_shape *shape,
+                          uint32_t tasks)
+{
+    struct core_fit_spot spot;
+    if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) return false;
+    if (shape->accel_milli == 0) {
+        uint64_t cpu = (uint64_t)shape->cpu_milli * tasks, mem = (uint64_t)shape->mem_mib * tasks;
+        uint32_t bare = core_node_find_bare(core, cpu, mem);
+        if (bare != 0) return plan_add(core, bare, shape, tasks);
+    }
+    if (!core_score_find(core, shape, tasks, types, &spot)) return false;
+    if (spot.part == 0) return plan_add(core, spot.node, shape, tasks);
+    const struct core_node *n = core_node(core, spot.node);
+    uint32_t device = 0;
+    while (device < n->accel_count && n->device_free[device] != (int16_t)spot.part) {
+        device++;
+    }
+    MR_ASSERT(device < n->accel_count && tasks == 1);
+    const struct core_plan entry = {
+        .devices = (uint64_t)1 << device, .node = spot.node, .tasks = 1};
+    return core_plan_keep(core, &entry, shape);
 }
 
 static void plan_give_back(struct mr_core *core, const struct mr_shape *shape, uint32_t keep)
@@ -243,14 +268,24 @@ static uint32_t anywhere_fill(struct mr_core *core, uint32_t type, const struct 
     return placed;
 }
 
+/* All tasks on one node. */
+static bool plan_on_node(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                         uint32_t tasks)
+{
+    uint32_t types = shape->accel_milli > 0 ? (uint32_t)1 << type : 0;
+    if (plan_by_value(core, types, shape, tasks)) return true;
+    uint32_t node = core_node_find(core, type, shape, tasks);
+    if (node != 0 && plan_add(core, node, shape, tasks)) return true;
+    plan_give_back(core, shape, 0);
+    return false;
+}
+
 static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                              enum mr_topology topology, uint32_t tasks)
 {
     MR_ASSERT(core->plan_count == 0);
     if (tasks <= MR_TASKS_PER_NODE_MAX) {
-        uint32_t node = core_node_find(core, type, shape, tasks);
-        if (node != 0 && plan_add(core, node, shape, tasks)) return tasks;
-        plan_give_back(core, shape, 0);
+        if (plan_on_node(core, type, shape, tasks)) return tasks;
     }
     if (topology == MR_TOPOLOGY_NODE || tasks == 1) return 0;
     uint32_t levels = core_topology_levels(topology);
@@ -276,12 +311,28 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
     return 0;
 }
 
+/* One task that takes any of several types goes wherever it leaves the most room. */
+static bool plan_by_fit(struct mr_core *core, const struct core_request *request, uint8_t *ret_type)
+{
+    const struct mr_shape *shape = request->shape;
+    if (request->tasks_max != 1 || shape->accel_milli == 0) return false;
+    bool listed = false;
+    for (uint32_t i = 0; i < MR_SHAPE_ALTERNATIVES; i++) {
+        listed = listed || shape->accel_types[i] != 0;
+    }
+    if (listed && shape->accel_order != MR_ACCEL_ORDER_FIT) return false;
+    if (!plan_by_value(core, core_fit_types(shape), shape, 1)) return false;
+    *ret_type = core_node(core, core_plan(core, 1)->node)->accel_type;
+    return true;
+}
+
 uint32_t core_plan_make(struct mr_core *core, const struct core_request *request, uint8_t *ret_type)
 {
     MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
     core->plan_count = 0;
     core->plan_short = UINT32_MAX;
     uint8_t types[MR_ACCEL_TYPES_MAX];
+    if (plan_by_fit(core, request, ret_type)) return 1;
     uint32_t count = core_shape_types(core, request->shape, types);
     for (uint32_t i = 0; i < count; i++) {
         const struct mr_shape *shape = request->shape;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Balanced trees over the distinct free amounts of nodes, ordered by cpu, then memory, then part.
+/* Balanced trees over the distinct free amounts of nodes, ordered by cpu, then memory, then the
+ * rest.
  *
  * A treap: a binary search tree by key and a heap by a hash of the slot, so its shape depends on
  * its content alone. Each entry knows the most memory (and, in tree 1, the largest part of a
@@ -25,6 +26,8 @@ static int key_compare(const struct core_free_state *a, const struct core_free_s
     if (a->mem_mib != b->mem_mib) return a->mem_mib < b->mem_mib ? -1 : 1;
     if (a->whole != b->whole) return a->whole < b->whole ? -1 : 1;
     if (a->part != b->part) return a->part < b->part ? -1 : 1;
+    if (a->class_of != b->class_of) return a->class_of < b->class_of ? -1 : 1;
+    if (a->parts != b->parts) return a->parts < b->parts ? -1 : 1;
     return 0;
 }
 

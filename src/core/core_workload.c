@@ -271,6 +271,7 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         MR_ASSERT(workload != 0);
         struct core_workload *w = core_workload(core, workload);
         fields_fill(core, w, event);
+        core_fit_learn(core, &w->shape);
         w->id = core->workload_next;
         w->order = core->order_next;
         w->state = MR_STATE_PENDING;

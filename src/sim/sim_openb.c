@@ -126,6 +126,7 @@ static int models_read(struct openb *o, struct sim_csv *csv, struct mr_str model
             return sim_csv_wrong(csv, "more than %u GPU models", MR_SHAPE_ALTERNATIVES);
         shape->accel_types[count++] = type;
     }
+    shape->accel_order = MR_ACCEL_ORDER_FIT;
     /* Only models that the cluster lacks: it can never run, but it arrives. */
     if (count == 0) shape->accel_types[0] = MR_ACCEL_TYPES_MAX - 1;
     return 0;
@@ -176,15 +177,20 @@ static int pods_read(struct openb *o)
 
 /* --- replaying ----------------------------------------------------------------------------- */
 
+static struct mr_event submission(const struct pod *pod)
+{
+    return (struct mr_event){.kind = MR_EVENT_SUBMIT,
+                             .u.submit = {.tenant = {1},
+                                          .kind = MR_KIND_JOB,
+                                          .shape = pod->shape,
+                                          .tasks_min = 1,
+                                          .tasks_max = 1,
+                                          .priority = MR_PRIORITY_DEFAULT}};
+}
+
 static void pod_arrives(struct openb *o, const struct pod *pod)
 {
-    struct mr_event event = {.kind = MR_EVENT_SUBMIT};
-    event.u.submit = (struct mr_event_submit){.tenant = {1},
-                                              .kind = MR_KIND_JOB,
-                                              .shape = pod->shape,
-                                              .tasks_min = 1,
-                                              .tasks_max = 1,
-                                              .priority = MR_PRIORITY_DEFAULT};
+    struct mr_event event = submission(pod);
     o->accepted = 0;
     o->started = false;
     sim_replay_event(&o->replay, &event);
@@ -202,6 +208,20 @@ static void pod_arrives(struct openb *o, const struct pod *pod)
     if (o->asked_milli <= o->gpu_milli) o->milli_at_100 = o->placed_milli;
 }
 
+/* The list's shapes, known beforehand: all of it is submitted while there is no node yet, and
+ * withdrawn. Core learns from submissions, whatever becomes of them. */
+static void prior_teach(struct openb *o)
+{
+    for (uint32_t i = 0; i < o->pod_count && !o->replay.failed; i++) {
+        struct mr_event event = submission(&o->pods[i]);
+        o->accepted = 0;
+        sim_replay_event(&o->replay, &event);
+        if (o->accepted == 0) continue;
+        struct mr_event drop = {.kind = MR_EVENT_CANCEL, .u.cancel = {o->accepted}};
+        sim_replay_event(&o->replay, &drop);
+    }
+}
+
 static int openb_run(struct openb *o)
 {
     struct mr_prng prng;
@@ -214,6 +234,7 @@ static int openb_run(struct openb *o)
                                            .running_max = UINT32_MAX}};
     mr_prng_init(&prng, o->options->seed);
     sim_replay_event(&o->replay, &tenant);
+    if (o->options->prior_list) prior_teach(o);
     for (uint32_t i = 0; i < o->node_count; i++)
         sim_replay_event(&o->replay, &o->nodes[i]);
     o->replay.core_ns = 0;
@@ -273,6 +294,8 @@ int sim_openb_replay(const struct mr_sim_replay_options *options,
         limits.domains = o.node_count;
         limits.leases = o.node_count * MR_DEVICES_PER_NODE_MAX;
         limits.workloads = limits.leases + 1;
+        limits.fit_shapes = 1024;
+        limits.fit_states = 2048;
         error = sim_replay_init(&o.replay, &limits, &hooks, options->cpu_ns);
     }
     if (error == 0) {

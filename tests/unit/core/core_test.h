@@ -83,7 +83,9 @@ static const struct mr_core_limits calm_limits __attribute__((unused)) = {.nodes
                                                                           .tenants = 8,
                                                                           .workloads = 128,
                                                                           .leases = 200,
-                                                                          .shapes = 33};
+                                                                          .shapes = 33,
+                                                                          .fit_shapes = 24,
+                                                                          .fit_states = 12};
 
 static inline void cloud_panic(const char *file, int line, const char *what)
 {
