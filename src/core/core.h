@@ -108,6 +108,7 @@ enum mr_node_state {
     X(STOPPING, "stopping")         /* its own last run still ends; a: leases */                   \
     X(BACKOFF, "backoff")           /* restarts after a failure at time a */                       \
     X(NOT_YET, "not_yet")           /* its begin time is a */                                      \
+    X(DEADLINE, "deadline")         /* its plan begins at a (0: none yet); b: its deadline */      \
     X(FLEET_EMPTY, "fleet_empty")   /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -209,6 +210,21 @@ struct mr_event_node_state {
     enum mr_node_state state;
 };
 
+/* What a job's size does to its speed, as measured: the deadline planner chooses among the sizes.
+ */
+#define MR_CURVE_POINTS_MAX 8u
+struct mr_curve_point {
+    uint32_t tasks;      /* ascending */
+    uint64_t rate_micro; /* millionths of a unit of work per second */
+    uint64_t resize_us;  /* what beginning to run with so many tasks costs; nothing is done in it */
+};
+struct mr_curve {
+    uint64_t work;  /* units to do, below 2^43; 0: unknown, then the job is not planned */
+    uint32_t count; /* 0: unknown */
+    uint32_t
+        error_permille; /* how much slower than said it may be, below 1000: promises allow for it */
+    struct mr_curve_point points[MR_CURVE_POINTS_MAX];
+};
 struct mr_event_submit {
     uint64_t tag;               /* the caller's, comes back in ACCEPTED or REJECTED */
     uint64_t key_high, key_low; /* idempotency key, both 0: none. A known key answers ACCEPTED with
@@ -232,6 +248,9 @@ struct mr_event_submit {
                                   0: it is restarted for ever */
     uint32_t load_per_replica; /* service: requests in flight that one replica should carry */
     uint32_t spares;           /* jobs: tasks beyond tasks_max that stand ready, as many as fit */
+    bool promise;              /* jobs with deadline and curve: promise it when it can be kept */
+    bool late_ends;            /* the same: when it cannot be met any more, the job ends */
+    struct mr_curve curve;     /* the sizes lie between tasks_min and tasks_max */
 };
 struct mr_event_scale {
     struct mr_workload_id workload;
@@ -248,6 +267,7 @@ struct mr_event_lease {
     int32_t code;             /* EXITED */
     uint64_t ran_us;          /* STARTED: it has run so long already; EXITED: it ran so long in all,
                                  however late that is known; 0: as long as was seen */
+    uint64_t work_done;       /* PROGRESS: units of its curve's work, over all runs; 0: not known */
 };
 struct mr_event_meter {
     struct mr_lease_id lease; /* who decoded */
@@ -319,6 +339,7 @@ struct mr_effect_state {
     struct mr_workload_id workload;
     enum mr_state state;
     uint32_t run, tasks;
+    bool promised; /* its deadline */
 };
 struct mr_effect_answer {
     uint64_t tag;
@@ -372,6 +393,7 @@ struct mr_core_limits {
     /* Placement by value (docs/internals/placement.md): distinct demands that are learned and
      * indexed, and states of free amounts that each index holds; both 0: best fit alone. */
     uint32_t fit_shapes, fit_states;
+    uint32_t planned; /* live jobs with deadline and curve; further ones are ordinary. May be 0 */
 };
 extern const struct mr_core_limits mr_core_limits_small; /* one machine: a few MiB */
 extern const struct mr_core_limits mr_core_limits_fleet; /* 230,000 nodes, 1,000,000 waiting */
@@ -430,7 +452,9 @@ struct mr_workload_info {
     uint32_t checkpoint_step;
     uint32_t lease_count;
     uint64_t submitted_us, started_us, ended_us; /* 0: not yet */
-    uint64_t time_limit_us;
+    uint64_t time_limit_us, deadline_us;
+    bool promised;          /* its deadline will be kept */
+    uint64_t planned_us;    /* when it ends as planned; 0: not planned */
     enum mr_exit_kind exit; /* of the lease that decided, when ended */
     int32_t exit_code;
 };

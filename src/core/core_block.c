@@ -25,6 +25,7 @@ const struct mr_core_limits mr_core_limits_small = {
     .shapes = 1024,
     .fit_shapes = 96,
     .fit_states = 256,
+    .planned = 256,
 };
 const struct mr_core_limits mr_core_limits_fleet = {
     .nodes = 240000,
@@ -37,6 +38,7 @@ const struct mr_core_limits mr_core_limits_fleet = {
     .shapes = 65536,
     .fit_shapes = 512,
     .fit_states = 8192,
+    .planned = 4096,
 };
 
 _Static_assert(sizeof(struct core_node) == 88 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
@@ -45,7 +47,7 @@ _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 72, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 352, "no padding");
+_Static_assert(sizeof(struct core_workload) == 360, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
 _Static_assert(sizeof(struct core_class) == 96, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
@@ -55,6 +57,10 @@ _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_F
 _Static_assert(sizeof(struct core_fit_shape) == 40, "no padding");
 _Static_assert(sizeof(struct core_fit_kind) == 32, "no padding");
 _Static_assert(sizeof(struct core_plan) == 16, "no padding");
+_Static_assert(sizeof(struct core_pieces) == 8 * CORE_PIECES + 8 + CORE_PIECES + 4, "no padding");
+_Static_assert(sizeof(struct core_planned) ==
+                   48 + 20 * MR_CURVE_POINTS_MAX + 2 * sizeof(struct core_pieces) + 32,
+               "no padding");
 _Static_assert(sizeof(struct core_candidate) == 24, "no padding");
 
 static uint32_t power_of_two(uint32_t at_least)
@@ -80,7 +86,7 @@ static bool limits_sound(const struct mr_core_limits *limits)
     }
     if (limits->fit_shapes > 4096 || limits->fit_states > 1u << 16) return false;
     if ((limits->fit_shapes == 0) != (limits->fit_states == 0)) return false;
-    return true;
+    return limits->planned <= 1u << 16;
 }
 
 bool core_layout(const struct mr_core_limits *limits, struct core_table *tables, size_t *ret_bytes)
@@ -106,6 +112,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_WORKLOADS] = {1 + limits->workloads, sizeof(struct core_workload)},
         [CORE_LEASES] = {1 + limits->leases, sizeof(struct core_lease)},
         [CORE_CLASSES] = {1 + limits->shapes, sizeof(struct core_class)},
+        [CORE_PLANNED] = {1 + limits->planned, sizeof(struct core_planned)},
         [CORE_METERS] = {1 + meters, sizeof(struct core_meter)},
         [CORE_LINES] = {1 + lines, sizeof(struct core_line)},
         [CORE_ID_BUCKETS] = {power_of_two(limits->workloads), sizeof(uint32_t)},
@@ -127,6 +134,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_FIT_SUMS] = {1 + limits->fit_shapes, sizeof(uint64_t)},
         [CORE_PLAN] = {1 + limits->leases, sizeof(struct core_plan)},
         [CORE_CANDIDATES] = {2 + limits->shapes, sizeof(struct core_candidate)},
+        [CORE_FREE_STEPS] = {4 + 2 * CORE_PIECES * limits->planned, sizeof(struct core_free_step)},
+        [CORE_PLAN_ORDER] = {1 + limits->planned, sizeof(uint32_t)},
     };
     size_t at = (sizeof(struct mr_core) + 63) & ~(size_t)63;
     for (uint32_t i = 0; i < CORE_TABLE_COUNT; i++) {
@@ -160,6 +169,7 @@ uint32_t core_item_check(void)
         sizeof(struct core_tenant),     CORE_FORMAT,
         sizeof(struct core_fit_class),  sizeof(struct core_fit_future),
         sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
+        sizeof(struct core_planned),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }
@@ -191,6 +201,7 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     core->order_next = 1;
     core->share_epoch = 1;
     core->fit_epoch = 1; /* no futures yet: every value is 0, the tightest spot is the best */
+    core->plan_due_us = UINT64_MAX;
     bool fits = core_layout(limits, core->tables, &need);
     MR_ASSERT(fits);
     core_fleet_init(core);

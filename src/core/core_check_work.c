@@ -2,7 +2,7 @@
 /* The second half of mr_core_check: workloads, leases, the queue, tenants, money.
  *
  * Owns:       nothing.
- * Invariants: (10) to (19), each with its text where it is verified.
+ * Invariants: (10) to (19) and (23), each with its text where it is verified.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -181,7 +181,8 @@ static void workload_check(struct core_check *check, uint32_t slot)
     core_check_holds(check, (w->timer_at != 0) == (w->timer_us != UINT64_MAX),
                      "(15) a timer that is set stands in the heap");
     bool claim_ready = w->phase == CORE_CLAIMING && w->claim_wait == 0;
-    core_check_holds(check, (w->phase != CORE_HELD && !claim_ready) || w->timer_at != 0,
+    core_check_holds(check,
+                     (w->phase != CORE_HELD && !claim_ready) || w->timer_at != 0 || w->planned != 0,
                      "(15) what waits for its time has a timer");
 }
 
@@ -317,8 +318,34 @@ static void money_check(struct core_check *check)
     }
 }
 
+static void planned_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t count = 0, prev = 0;
+    for (uint32_t i = core->planned_first; i != 0; i = core_planned(core, i)->next_job) {
+        if (!core_check_index(check, CORE_PLANNED, i)) return;
+        const struct core_planned *p = core_planned(core, i);
+        if (++count > core->tables[CORE_PLANNED].live) break;
+        if (!core_check_index(check, CORE_WORKLOADS, p->workload)) return;
+        const struct core_workload *w = core_workload(core, p->workload);
+        core_check_holds(check, p->prev_job == prev && w->planned == i && w->phase != CORE_ENDED,
+                         "(23) a planned job lives and knows its plan");
+        core_check_holds(check, p->size == CORE_SIZE_NONE || p->size < p->sizes,
+                         "(23) a planned job runs with one of its sizes");
+        for (uint32_t k = 0; k < p->plan.count && k < CORE_PIECES; k++) {
+            bool later = k == 0 || p->plan.start_us[k] > p->plan.start_us[k - 1];
+            bool known = p->plan.size[k] == CORE_SIZE_NONE || p->plan.size[k] < p->sizes;
+            core_check_holds(check, later && known, "(23) a plan's pieces follow each other");
+        }
+        prev = i;
+    }
+    core_check_holds(check, count == core->tables[CORE_PLANNED].live,
+                     "(23) every planned job stands in the list");
+}
+
 void core_check_work(struct core_check *check)
 {
+    planned_check(check);
     const struct mr_core *core = check->core;
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used && check->text == NULL; i++) {
         if (core_workload(core, i)->phase != CORE_FREE) workload_check(check, i);

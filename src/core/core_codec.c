@@ -109,6 +109,18 @@ static void node_pass(struct codec *c, struct mr_event_node *e)
     u32_pass(c, &e->cell);
 }
 
+static void curve_pass(struct codec *c, struct mr_curve *curve)
+{
+    u64_pass(c, &curve->work);
+    u32_pass(c, &curve->error_permille);
+    curve->count = enum_pass(c, curve->count, MR_CURVE_POINTS_MAX + 1);
+    for (uint32_t i = 0; i < curve->count; i++) {
+        u32_pass(c, &curve->points[i].tasks);
+        u64_pass(c, &curve->points[i].rate_micro);
+        u64_pass(c, &curve->points[i].resize_us);
+    }
+}
+
 static void submit_pass(struct codec *c, struct mr_event_submit *e)
 {
     u64_pass(c, &e->tag);
@@ -131,6 +143,9 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     u32_pass(c, &e->restarts_max);
     u32_pass(c, &e->load_per_replica);
     u32_pass(c, &e->spares);
+    bool_pass(c, &e->promise);
+    bool_pass(c, &e->late_ends);
+    curve_pass(c, &e->curve);
 }
 
 static void lease_pass(struct codec *c, struct mr_event_lease *e)
@@ -142,6 +157,7 @@ static void lease_pass(struct codec *c, struct mr_event_lease *e)
     u32_pass(c, &code);
     e->code = (int32_t)code;
     u64_pass(c, &e->ran_us);
+    u64_pass(c, &e->work_done);
 }
 
 static void meter_pass(struct codec *c, struct mr_event_meter *e)

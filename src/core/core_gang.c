@@ -76,6 +76,7 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     w->saved_us = core->now_us;
     w->grow_us = core->now_us + CORE_SETTLE_US;
     if (w->started_us == 0) w->started_us = core->now_us;
+    core_deadline_started(core, workload);
     core_state_set(core, workload, MR_STATE_RUNNING);
     core_victim_join(core, workload);
     core_gang_timer(core, workload);
@@ -124,6 +125,7 @@ static void gang_finish(struct mr_core *core, uint32_t workload)
     MR_INVARIANT(3, leases_left(w) == 0);
     MR_ASSERT(w->phase == CORE_ENDING);
     if (!core_is_service(w) && w->tasks > 0) w->ran_us += core->now_us - w->run_started_us;
+    core_deadline_stopped(core, workload);
     w->tasks = 0;
     /* A gang that was asked to go and ended well in the meantime is done. */
     bool again = w->outcome != CORE_OUTCOME_END;

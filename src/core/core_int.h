@@ -28,9 +28,11 @@
 #define CORE_TIES_LOOKED      8u  /* equal nodes among which the tightest domain wins */
 #define CORE_SUSPECT_FAILURES 3u
 #define CORE_SUSPECT_HOURS    168u
-#define CORE_SUSPECT_ONE_IN   50u /* nodes, of which one may be kept out */
-#define CORE_SPARE_GAPS       64u /* lost leases whose ranks are given to others in place */
-#define CORE_REPAIRS          64u /* gangs repaired in one step; the others queue again */
+#define CORE_SUSPECT_ONE_IN   50u         /* nodes, of which one may be kept out */
+#define CORE_SPARE_GAPS       64u         /* lost leases whose ranks are given to others in place */
+#define CORE_GRID_US          60000000ull /* deadline plans change on this grid only */
+#define CORE_COSTS            512u        /* arrivals among which a job's cost is ranked */
+#define CORE_REPAIRS          64u         /* gangs repaired in one step; the others queue again */
 #define CORE_TENANT_DEPTH     8u
 #define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
 #define CORE_WALK             1024u /* workloads counted one by one for BEHIND */
@@ -57,6 +59,7 @@ enum core_table_kind {
     CORE_WORKLOADS,
     CORE_LEASES,
     CORE_CLASSES,
+    CORE_PLANNED, /* jobs with deadline and curve */
     CORE_METERS,
     CORE_LINES,
     CORE_ID_BUCKETS,
@@ -79,6 +82,8 @@ enum core_table_kind {
     CORE_FIT_BIRTHS,
     CORE_FIT_VALUES,
     CORE_FIT_SUMS,
+    CORE_FREE_STEPS, /* free devices over time, while planning */
+    CORE_PLAN_ORDER, /* planned jobs in the order of a pass */
     CORE_TABLE_COUNT
 };
 
@@ -207,7 +212,9 @@ struct core_workload {
     uint8_t clean;  /* no lease of this run has ended otherwise than with code 0 */
     uint8_t repair; /* stops because a part of it was lost: keeps the rest of its nodes */
     uint8_t pad[2];
-    uint32_t gone; /* tasks of this run whose leases have ended */
+    uint32_t gone;    /* tasks of this run whose leases have ended */
+    uint32_t planned; /* its place among the planned jobs; 0: it is none */
+    uint32_t pad3;
     uint32_t spares, pad2;
 };
 
@@ -238,6 +245,37 @@ struct core_class {
     uint32_t victim_epoch; /* when its head was tried last */
 };
 #define CORE_WAIT_QUOTA 0xffffffffu
+
+/* A job that is planned against its deadline. Pieces: from start_us on with the size at that index,
+ * CORE_SIZE_NONE: not running. There are two plans: the one that holds, and the next. */
+#define CORE_PIECES    12u
+#define CORE_SIZE_NONE 255u
+struct core_pieces {
+    uint64_t start_us[CORE_PIECES];
+    uint64_t finish_us; /* 0: there is no plan */
+    uint8_t size[CORE_PIECES];
+    uint32_t count;
+};
+struct core_planned {
+    uint64_t left_micro; /* millionths of units of work, as of left_us */
+    uint64_t left_us;
+    uint64_t warm_us;                         /* nothing is done before */
+    uint64_t cost;                            /* device-microseconds to meet the deadline alone */
+    uint64_t rank_cost;                       /* the same when it came: what it is ranked by */
+    uint64_t work;                            /* as submitted */
+    uint64_t rate_micro[MR_CURVE_POINTS_MAX]; /* with the error taken off */
+    uint64_t resize_us[MR_CURVE_POINTS_MAX];
+    uint32_t tasks[MR_CURVE_POINTS_MAX];
+    struct core_pieces plan, next;
+    uint32_t workload, prev_job, next_job;
+    uint32_t tasks_min, tasks_max;      /* as submitted */
+    uint8_t sizes, size, type, promise; /* size: of the present run */
+    uint8_t late_ends, promised, cautious, pad[5];
+};
+struct core_free_step { /* free from here to the next step */
+    uint64_t time_us;
+    uint32_t free, pad;
+};
 
 struct core_meter {
     uint64_t lease, workload, ended_us, below; /* serials up to `below` are settled */
@@ -306,6 +344,10 @@ struct mr_core {
     uint32_t pad;
     uint32_t pending, running;
     uint32_t share_epoch; /* counts changes of the fleet's size */
+    /* deadlines */
+    uint64_t plan_due_us, planned_us; /* when to plan next; when it was done last */
+    uint64_t costs[CORE_COSTS];       /* of the newest arrivals, as a ring */
+    uint32_t cost_count, planned_first;
     /* money */
     uint64_t charged_nusd; /* over all entries */
     uint64_t saturated;    /* a sum reached its type's end: absurd prices or times */
@@ -345,6 +387,8 @@ CORE_ACCESS(workload, core_workload, CORE_WORKLOADS)
 CORE_ACCESS(lease, core_lease, CORE_LEASES)
 CORE_ACCESS(class, core_class, CORE_CLASSES)
 CORE_ACCESS(meter, core_meter, CORE_METERS)
+CORE_ACCESS(planned, core_planned, CORE_PLANNED)
+CORE_ACCESS(free_step, core_free_step, CORE_FREE_STEPS)
 CORE_ACCESS(line, core_line, CORE_LINES)
 CORE_ACCESS(plan, core_plan, CORE_PLAN)
 CORE_ACCESS(candidate, core_candidate, CORE_CANDIDATES)
@@ -583,6 +627,33 @@ void core_spare_fill(struct mr_core *core, uint32_t workload);
 bool core_spare_ended(struct mr_core *core, uint32_t workload, uint32_t tasks);
 /* Only spares are left of the run. */
 bool core_spare_only(const struct mr_core *core, uint32_t workload);
+
+/* core_deadline.c: which jobs run with which size so that deadlines are kept; core_fill.c: one job
+ * against what is free over time */
+void core_deadline_join(struct mr_core *core, uint32_t workload,
+                        const struct mr_event_submit *event);
+void core_deadline_leave(struct mr_core *core, uint32_t workload);
+/* When its plan begins; 0: it has none. */
+uint64_t core_deadline_start_us(const struct mr_core *core, uint32_t workload);
+bool core_deadline_holds_back(const struct mr_core *core, uint32_t workload);
+void core_deadline_started(struct mr_core *core, uint32_t workload);
+void core_deadline_stopped(struct mr_core *core, uint32_t workload);
+void core_deadline_progress(struct mr_core *core, uint32_t workload, uint64_t work_done);
+void core_deadline_dirty(struct mr_core *core);
+void core_deadline_run(struct mr_core *core);
+uint64_t core_planned_left(const struct core_planned *p, uint64_t at_us);
+/* The devices that one task of the job holds. */
+uint32_t core_planned_devices(const struct mr_core *core, const struct core_planned *p);
+/* Plans the job into what is free so that it is done by its deadline with the least it can: into
+ * p->next. False: it cannot be. */
+bool core_fill(struct mr_core *core, struct core_planned *p, uint64_t deadline_us);
+/* Takes what the pieces hold from what is free. False: it does not fit any more. */
+bool core_fill_take(struct mr_core *core, const struct core_planned *p,
+                    const struct core_pieces *pieces);
+/* All of `devices` free from now on. */
+void core_fill_begin(struct mr_core *core, uint32_t devices);
+/* Device-microseconds free before that time, of so many in all; 2^64 - 1 at most. */
+uint64_t core_fill_free(const struct mr_core *core, uint64_t until_us);
 
 /* core_service.c */
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,

@@ -343,7 +343,9 @@ void core_lease_progress(struct mr_core *core, const struct mr_event_lease *even
     if (lease == 0) return;
     struct core_lease *l = core_lease(core, lease);
     struct core_workload *w = core_workload(core, l->workload);
-    if (l->state == CORE_LEASE_CLAIM || event->checkpoint_step < w->checkpoint_step) return;
+    if (l->state == CORE_LEASE_CLAIM) return;
+    if (event->work_done != 0) core_deadline_progress(core, l->workload, event->work_done);
+    if (event->checkpoint_step < w->checkpoint_step) return;
     w->checkpoint_step = event->checkpoint_step;
     w->saved_us = core->now_us;
 }

@@ -35,6 +35,20 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
     core_place_reason(core, &request, ret);
 }
 
+static void held_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    if (w->begin_us > core->now_us) {
+        *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = w->begin_us};
+    } else if (w->planned != 0) {
+        *ret = (struct mr_reason){.code = MR_REASON_DEADLINE,
+                                  .a = core_deadline_start_us(core, workload),
+                                  .b = w->deadline_us};
+    } else {
+        *ret = (struct mr_reason){.code = MR_REASON_BACKOFF, .a = w->timer_us};
+    }
+}
+
 int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_reason *ret)
 {
     uint32_t workload = core_workload_find(core, id.v);
@@ -43,11 +57,7 @@ int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_
     *ret = (struct mr_reason){.code = MR_REASON_NONE};
     switch ((enum core_phase)w->phase) {
     case CORE_HELD:
-        if (w->begin_us > core->now_us) {
-            *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = w->begin_us};
-        } else {
-            *ret = (struct mr_reason){.code = MR_REASON_BACKOFF, .a = w->timer_us};
-        }
+        held_why(core, workload, ret);
         break;
     case CORE_WAITING:
         waiting_why(core, workload, ret);
@@ -196,6 +206,19 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
         mr_buf_put_str(buf, MR_STR("It was asked to begin at "));
         mr_time_put_rfc3339(buf, reason->a);
         mr_buf_put_char(buf, '.');
+        break;
+    case MR_REASON_DEADLINE:
+        if (reason->a != 0) {
+            mr_buf_put_str(buf, MR_STR("It is planned to begin at "));
+            mr_time_put_rfc3339(buf, reason->a);
+            mr_buf_put_str(buf, MR_STR(" and to meet its deadline, "));
+        } else {
+            mr_buf_put_str(buf, MR_STR("There is no room for it before its deadline, "));
+        }
+        mr_time_put_rfc3339(buf, reason->b);
+        mr_buf_put_str(buf, reason->a != 0
+                                ? MR_STR(".")
+                                : MR_STR("; a later one, less work or more devices would help."));
         break;
     case MR_REASON_FLEET_EMPTY:
         mr_buf_put_str(buf, MR_STR("No node is up; add one or bring one back."));

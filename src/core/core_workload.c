@@ -75,7 +75,11 @@ void core_state_set(struct mr_core *core, uint32_t workload, enum mr_state state
     }
     struct mr_effect effect = {
         .kind = MR_EFFECT_STATE,
-        .u.state = {.workload = {w->id}, .state = state, .run = w->run, .tasks = w->tasks}};
+        .u.state = {.workload = {w->id},
+                    .state = state,
+                    .run = w->run,
+                    .tasks = w->tasks,
+                    .promised = w->planned != 0 && core_planned(core, w->planned)->promised}};
     core_emit(core, &effect);
 }
 
@@ -152,6 +156,7 @@ void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state st
     MR_ASSERT(mr_state_final(state));
     MR_ASSERT(w->lease_count == 0 && w->class_of == 0 && w->victim_list == 0);
     core_timer_set(core, workload, UINT64_MAX);
+    core_deadline_leave(core, workload);
     w->phase = CORE_ENDED;
     w->ended_us = core->now_us;
     w->tasks = 0;
@@ -171,6 +176,11 @@ void core_workload_wait(struct mr_core *core, uint32_t workload)
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(!core_is_service(w) && w->class_of == 0);
     w->outcome = CORE_OUTCOME_NONE;
+    if (core_deadline_holds_back(core, workload)) {
+        w->phase = CORE_HELD;
+        core_timer_set(core, workload, UINT64_MAX);
+        return;
+    }
     uint64_t until_us = MR_MAX(w->begin_us, w->backoff_us);
     if (until_us <= core->now_us) {
         if (core_class_join(core, workload)) {
@@ -206,10 +216,25 @@ static int size_valid(const struct mr_core *core, const struct mr_event_submit *
     return event->tasks_max > core->limits.leases - event->spares ? MR_ELIMIT : 0;
 }
 
+static bool curve_valid(const struct mr_event_submit *event)
+{
+    const struct mr_curve *curve = &event->curve;
+    uint32_t before = 0;
+    if (curve->count > MR_CURVE_POINTS_MAX || curve->error_permille >= 1000) return false;
+    if (curve->work >= (uint64_t)1 << 43) return false;
+    for (uint32_t i = 0; i < curve->count; i++) {
+        uint32_t tasks = curve->points[i].tasks;
+        if (tasks <= before || tasks < event->tasks_min || tasks > event->tasks_max) return false;
+        before = tasks;
+    }
+    return true;
+}
+
 static int submit_valid(const struct mr_core *core, const struct mr_event_submit *event)
 {
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
+    if (!curve_valid(event)) return MR_EINVALID;
     if (event->kind >= MR_KIND_COUNT || event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
     if (event->priority >= MR_PRIORITY_COUNT || !shape_valid(&event->shape)) return MR_EINVALID;
     return size_valid(core, event);
@@ -302,6 +327,7 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         w->backoff_us = w->begin_us;
         core_service_join(core, workload);
     } else {
+        core_deadline_join(core, workload, event);
         core_workload_wait(core, workload);
     }
     answer_put(core, event, workload, false, 0);
@@ -344,8 +370,9 @@ void core_scale(struct mr_core *core, const struct mr_event_scale *event)
     if (w->phase == CORE_ENDED || event->tasks_min > event->tasks_max) return;
     if (event->tasks_max == 0 || event->tasks_max > core->limits.leases - w->spares) return;
     if (event->tasks_min == 0 && !core_is_service(w)) return;
-    bool queued = w->class_of != 0;
-    if (queued) core_class_leave(core, workload);
+    core_deadline_leave(core, workload); /* who is scaled by hand is planned no more */
+    bool queued = w->class_of != 0 || (w->phase == CORE_HELD && w->timer_at == 0);
+    if (w->class_of != 0) core_class_leave(core, workload);
     w->tasks_min = event->tasks_min;
     w->tasks_max = event->tasks_max;
     core_trace(core, "workload %llu is scaled to %u..%u", (unsigned long long)w->id, w->tasks_min,

@@ -85,11 +85,12 @@ void mr_sim_types_put(const struct mr_sim_fleet *fleet, bool json, struct mr_buf
 
 /* name, what it reads. Each has a file sim_NAME.c with `sim_NAME_replay`. */
 #define MR_SIM_FORMATS(X)                                                                          \
-    X(openb)    /* GPU nodes and pods as CSV */                                                    \
-    X(kueue)    /* a generator of Kueue's performance tests, as JSON */                            \
-    X(swf)      /* Standard Workload Format */                                                     \
-    X(sacct)    /* what Slurm's accounting prints */                                               \
-    X(millrace) /* our own: a JSON object a line */
+    X(openb)       /* GPU nodes and pods as CSV */                                                 \
+    X(elasticflow) /* training jobs with deadlines, as CSV */                                      \
+    X(kueue)       /* a generator of Kueue's performance tests, as JSON */                         \
+    X(swf)         /* Standard Workload Format */                                                  \
+    X(sacct)       /* what Slurm's accounting prints */                                            \
+    X(millrace)    /* our own: a JSON object a line */
 
 enum mr_sim_overhead { MR_SIM_OV1, MR_SIM_OV2, MR_SIM_OVERHEAD_NONE, MR_SIM_OVERHEAD_COUNT };
 

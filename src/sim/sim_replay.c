@@ -258,6 +258,16 @@ void sim_replay_event(struct sim_replay *replay, struct mr_event *event)
     answer(replay);
 }
 
+void sim_replay_delay(struct sim_replay *replay, uint64_t workload, uint64_t by_us)
+{
+    if (workload >= replay->run_room) return;
+    struct sim_replay_run *run = &replay->runs[workload];
+    if (!run->began || run->stopping || run->ends_us < replay->now_us) return;
+    if (!mr_add_u64(run->ends_us, by_us, &run->ends_us)) return;
+    due_push(replay, (struct sim_replay_due){
+                         .time_us = run->ends_us, .workload = workload, .run = run->run});
+}
+
 uint64_t sim_replay_next_us(const struct sim_replay *replay)
 {
     uint64_t wake_us = mr_core_wake_us(replay->core);

@@ -70,6 +70,8 @@ void sim_replay_done(struct sim_replay *replay);
 void sim_replay_event(struct sim_replay *replay, struct mr_event *event);
 /* Carries out all that is due up to `time_us`, in order of time, and ends with that as now. */
 void sim_replay_advance(struct sim_replay *replay, uint64_t time_us);
+/* The workload's present run ends so much later than was said; nothing when it does not run. */
+void sim_replay_delay(struct sim_replay *replay, uint64_t workload, uint64_t by_us);
 /* When something is due next, UINT64_MAX: nothing is. */
 uint64_t sim_replay_next_us(const struct sim_replay *replay);
 

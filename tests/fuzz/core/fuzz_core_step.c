@@ -44,7 +44,14 @@ static struct mr_event_submit submit_drawn(const uint8_t b[16])
         .preemptible = b[12] & 1,
         .restarts_max = b[12] >> 6,
         .time_limit_us = (uint64_t)b[13] * 1000000,
-        .load_per_replica = b[14]};
+        .load_per_replica = b[14],
+        /* Two sizes, the second nearly twice as fast. */
+        .promise = b[12] >> 1 & 1,
+        .late_ends = b[12] >> 2 & 1,
+        .deadline_us = b[15] == 0 ? 0 : (uint64_t)b[15] * 600000000,
+        .curve = {.work = b[13] * 1000u,
+                  .count = b[9] % 8u > 0 && b[8] % 8u > 0 ? 2 : 0,
+                  .points = {{b[8] % 8u, 1000000, 0}, {b[8] % 8u + b[9] % 8u, 1900000, 5000000}}}};
 }
 
 /* An event whose ids and sizes lie where the cloud has something. */
@@ -105,7 +112,8 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
                                                 b[4],
                                                 (enum mr_exit_kind)(b[5] % MR_EXIT_COUNT),
                                                 b[6] % 4 == 0 ? 75 : b[6] % 4,
-                                                (uint64_t)b[7] * 100000};
+                                                (uint64_t)b[7] * 100000,
+                                                (uint64_t)b[8] << (b[9] % 40)};
         break;
     }
     return event;
