@@ -24,8 +24,8 @@
 #define GPUS_PER_NODE 8u
 #define SECOND_US     1000000ull
 #define SLOT_US       (60 * SECOND_US)
-#define OV2_SHARE                                                                                  \
-    170u /* thousandths that OV2 may take from a minute: (7 + 47 / 60) / 60 and more */
+/* Thousandths that OV2 may take from each minute: (7 + 47 / 60) / 60, and room for more. */
+#define OV2_SHARE 230u
 
 struct speeds { /* one model with one batch */
     struct mr_str model;
