@@ -189,7 +189,7 @@ static void on_report(void *arg, const struct mr_engine_report *report)
 #endif
     }
     /* It ran and ended while no daemon was there to see it start: both belong to its story. */
-    if (known && event.kind == MR_EVENT_LEASE_EXITED && lease.state == MR_LEASE_STARTING &&
+    if (known && event.kind == MR_EVENT_LEASE_EXITED && lease.started_us == 0 &&
         report->exit_kind != MR_EXIT_START_FAILED && report->exit_kind != MR_EXIT_LOST) {
         struct mr_event started = {.kind = MR_EVENT_LEASE_STARTED,
                                    .u.lease = {.lease = report->lease, .ran_us = report->ran_us}};
@@ -197,7 +197,7 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     }
     /* A repeated report of what the core knows already would only fill the journal; the engine may
      * know the address of an adopted lease only now, so gates get a new picture. */
-    if (known && ((event.kind == MR_EVENT_LEASE_STARTED && lease.state != MR_LEASE_STARTING) ||
+    if (known && ((event.kind == MR_EVENT_LEASE_STARTED && lease.started_us != 0) ||
                   (event.kind == MR_EVENT_LEASE_READY && lease.ready))) {
         const struct ctl_spec *spec = ctl_spec_find(&ctl->book, lease.workload.v);
         if (spec != NULL && spec->served_name != NULL) ctl_routes_publish(ctl);

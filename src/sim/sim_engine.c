@@ -366,8 +366,9 @@ void sim_node_die(struct sim *sim, uint32_t node)
     sim->report->faults.nodes_died++;
     for (size_t i = 0; i < sim->engine.capacity; i++) {
         struct sim_lease *lease = &sim->engine.leases[i];
-        if (lease->state != SIM_LEASE_ALIVE || lease->node != node) continue;
-        lease->disturbed = true;
+        bool gone = lease->state == SIM_LEASE_UNKNOWN || lease->state == SIM_LEASE_FORGOTTEN;
+        if (gone || lease->node != node) continue;
+        lease->disturbed = true; /* its end may not be known yet: the node took that with it */
         sim_lease_exit(sim, lease, MR_EXIT_LOST, 0);
     }
 }
