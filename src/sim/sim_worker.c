@@ -239,6 +239,18 @@ static void on_data(void *arg, const uint8_t *bytes, size_t n)
     }
 }
 
+/* Ends whose connection is gone, on that one. */
+static void orphans_send(struct sim_worker *worker, int index)
+{
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
+        struct sim_request *r = &worker->requests[i];
+        if (!r->used || !r->ended || r->conn >= 0) continue;
+        r->conn = index;
+        r->stream = 0;
+        send_end(worker, index, 0, &r->end);
+    }
+}
+
 static void conn_gone(struct sim_port *port)
 {
     struct sim_worker *worker = port->worker;
@@ -250,6 +262,11 @@ static void conn_gone(struct sim_port *port)
         if (!r->ended) request_end(worker, r, MR_FINISH_CANCELLED);
     }
     mr_buf_reset(&worker->inboxes[port->index]);
+    /* The daemon's next life may have connected before the end of its last was seen. */
+    int other = 0;
+    while (other < (int)CONNS_MAX && worker->conns[other] == NULL)
+        other++;
+    if (!worker->dead && other < (int)CONNS_MAX) orphans_send(worker, other);
 }
 
 static void on_end(void *arg)
@@ -287,13 +304,7 @@ void sim_worker_accept(struct sim_worker *worker, struct mr_conn *conn)
     worker->conns[index] = conn;
     sim_conn_handle(conn, &handler, port);
     hello(worker, index);
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
-        struct sim_request *r = &worker->requests[i];
-        if (!r->used || !r->ended || r->conn >= 0) continue;
-        r->conn = index;
-        r->stream = 0;
-        send_end(worker, index, 0, &r->end);
-    }
+    orphans_send(worker, index);
 }
 
 struct sim_worker *sim_worker_new(struct sim *sim, struct sim_lease *lease)

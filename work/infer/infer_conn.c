@@ -2,12 +2,15 @@
 /* One connected gate: bytes to frames and back, and what each frame asks of the engine.
  *
  * Owns:       the connection's socket, buffers and arena.
- * Invariants: (1) HELLO is the first frame; (2) an END that nobody settled is sent again on the
- *             next connection, with stream 0, and belongs to that connection then; (3) a connection
- *             is closed in infer_conn_close only, never inside a call of the engine.
+ * Invariants: (1) HELLO is the first frame; (2) an END that nobody settled and whose connection is
+ *             gone is sent again on another, at once or when it comes, with stream 0, and belongs
+ *             to that one then; (3) a connection is closed in infer_conn_close only, never inside
+ *             a call of the engine.
  * Thread:     the worker's only one.
  * Fails:      a gate that breaks the protocol or does not read is closed; its streams are
- * cancelled. Ends:       infer_conn_close. Tests:      tests/it/infer
+ *             cancelled.
+ * Ends:       infer_conn_close.
+ * Tests:      tests/unit/infer
  */
 #include "infer_loop.h"
 
@@ -19,6 +22,19 @@
 #define ARENA_BYTES_MAX (96u * 1024u * 1024u)
 #define READ_BYTES      65536u
 
+/* Ends whose connection is gone, on that one. */
+static void orphans_send(struct infer_loop *loop, int index)
+{
+    struct infer_meter *meter = &loop->engine->meter;
+    for (size_t i = 0; i < MR_WIRE_UNSETTLED_MAX; i++) {
+        struct infer_meter_slot *slot = &meter->slots[i];
+        if (slot->state != MR_METER_ENDED || slot->owner >= 0) continue;
+        slot->owner = index;
+        struct mr_wire_frame frame = {.type = MR_WIRE_END, .u.end = slot->end};
+        mr_wire_put(&loop->conns[index].out, &frame);
+    }
+}
+
 void infer_conn_open(struct infer_loop *loop, int index, int fd)
 {
     struct infer_conn *conn = &loop->conns[index];
@@ -27,15 +43,7 @@ void infer_conn_open(struct infer_loop *loop, int index, int fd)
     mr_buf_init(&conn->out, INFER_CONN_BYTES_MAX);
     mr_arena_init(&conn->arena, ARENA_BYTES_MAX);
     infer_conn_hello(loop, conn);
-    struct infer_meter *meter = &loop->engine->meter;
-    for (size_t i = 0; i < MR_WIRE_UNSETTLED_MAX; i++) {
-        struct infer_meter_slot *slot = &meter->slots[i];
-        if (slot->state == MR_METER_ENDED && slot->owner < 0) {
-            slot->owner = index;
-            struct mr_wire_frame frame = {.type = MR_WIRE_END, .u.end = slot->end};
-            mr_wire_put(&conn->out, &frame);
-        }
-    }
+    orphans_send(loop, index);
 }
 
 void infer_conn_close(struct infer_loop *loop, int index)
@@ -50,6 +58,12 @@ void infer_conn_close(struct infer_loop *loop, int index)
     mr_buf_done(&conn->out);
     mr_arena_done(&conn->arena);
     *conn = (struct infer_conn){0};
+    /* The daemon's next life may have connected before the end of its last was seen. */
+    for (int other = 0; other < (int)INFER_CONNS_MAX; other++) {
+        if (!loop->conns[other].used) continue;
+        orphans_send(loop, other);
+        return;
+    }
 }
 
 void infer_conn_hello(struct infer_loop *loop, struct infer_conn *conn)

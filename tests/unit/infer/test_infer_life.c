@@ -164,6 +164,31 @@ static void sigterm_lets_finish_what_runs_and_takes_nothing_new(void **state)
     client_close(&client);
 }
 
+static void an_unsettled_end_comes_again_on_another_connection(void **state)
+{
+    (void)state;
+    start("");
+    struct client first, second;
+    client_open(&first, &worker);
+    client_open(&second, &worker);
+    client_submit(&first, 1, &(struct ask){.text = "Hi", .max_tokens = 3});
+    struct mr_wire_frame frame;
+    do {
+        assert_true(client_next(&first, 60000, &frame));
+    } while (frame.type != MR_WIRE_END);
+    uint64_t serial = frame.u.end.serial;
+    uint32_t tokens = frame.u.end.usage.completion_tokens;
+    client_close(&first);
+    do {
+        assert_true(client_next(&second, 60000, &frame));
+    } while (frame.type != MR_WIRE_END);
+    assert_int_equal(frame.stream, 0);
+    assert_int_equal(frame.u.end.serial, serial);
+    assert_int_equal(frame.u.end.usage.completion_tokens, tokens);
+    client_settle(&second, serial);
+    client_close(&second);
+}
+
 static void after_the_grace_what_runs_is_cancelled_and_billed(void **state)
 {
     (void)state;
@@ -315,6 +340,7 @@ int main(void)
         cmocka_unit_test_teardown(a_bad_file_gives_one_line_and_exit_1, case_end),
         cmocka_unit_test_teardown(kill_9_leaves_a_meter_of_what_was_decoded, case_end),
         cmocka_unit_test_teardown(sigterm_lets_finish_what_runs_and_takes_nothing_new, case_end),
+        cmocka_unit_test_teardown(an_unsettled_end_comes_again_on_another_connection, case_end),
         cmocka_unit_test_teardown(after_the_grace_what_runs_is_cancelled_and_billed, case_end),
         cmocka_unit_test_teardown(a_full_cache_stops_one_and_nobody_fails, case_end),
         cmocka_unit_test_teardown(a_large_prompt_does_not_fail_its_neighbours, case_end),
