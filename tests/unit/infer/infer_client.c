@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define START_MS_MAX  120000
@@ -221,8 +222,16 @@ void client_send(struct client *client, const struct mr_wire_frame *frame)
     mr_buf_done(&buf);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 bool client_next(struct client *client, int timeout_ms, struct mr_wire_frame *ret)
 {
+    int64_t until_ms = now_ms() + timeout_ms;
     for (;;) {
         mr_buf_drop_front(&client->in, client->used);
         client->used = 0;
@@ -232,7 +241,8 @@ bool client_next(struct client *client, int timeout_ms, struct mr_wire_frame *re
         if (got == 1 && ret->type != MR_WIRE_STATS) return true;
         if (got == 1) continue;
         struct pollfd pfd = {.fd = client->fd, .events = POLLIN};
-        if (poll(&pfd, 1, timeout_ms) <= 0) return false;
+        int64_t left_ms = until_ms - now_ms(); /* STATS come for ever */
+        if (left_ms <= 0 || poll(&pfd, 1, (int)left_ms) <= 0) return false;
         assert_true(mr_buf_reserve(&client->in, 65536));
         ssize_t n = recv(client->fd, client->in.p + client->in.n, 65536, 0);
         if (n <= 0) return false;

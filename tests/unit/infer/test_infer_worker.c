@@ -373,6 +373,7 @@ static void an_end_comes_again_until_it_is_settled(void **state)
 {
     (void)state;
     struct client second;
+    client_close(&client); /* else it would come again there */
     client_open(&second, &worker);
     client_submit(&second, 1, &(struct ask){.text = "Hello!", .max_tokens = 3});
     static struct answer answer;
@@ -400,6 +401,7 @@ static void an_end_comes_again_until_it_is_settled(void **state)
     assert_true(client_next(&second, 60000, &frame));
     assert_int_equal(frame.type, MR_WIRE_PONG); /* and no END before it */
     client_close(&second);
+    client_open(&client, &worker);
 }
 
 static void a_closed_connection_cancels_its_streams(void **state)
@@ -407,6 +409,7 @@ static void a_closed_connection_cancels_its_streams(void **state)
     (void)state;
     struct client second;
     struct mr_wire_frame frame;
+    client_close(&client);
     client_open(&second, &worker);
     struct ask ask = story;
     ask.max_tokens = 2000;
@@ -422,6 +425,7 @@ static void a_closed_connection_cancels_its_streams(void **state)
     assert_in_range(frame.u.end.usage.completion_tokens, 1, 200);
     client_settle(&second, frame.u.end.serial);
     client_close(&second);
+    client_open(&client, &worker);
 }
 
 static void a_gate_that_breaks_the_protocol_is_closed_alone(void **state)
@@ -448,6 +452,7 @@ static void a_stream_in_use_cannot_be_submitted_again(void **state)
 {
     (void)state;
     struct client second;
+    client_close(&client);
     client_open(&second, &worker);
     struct ask ask = story;
     ask.credit = 1;
@@ -462,6 +467,7 @@ static void a_stream_in_use_cannot_be_submitted_again(void **state)
     assert_true(client_next(&second, 60000, &frame));
     client_settle(&second, frame.u.end.serial);
     client_close(&second);
+    client_open(&client, &worker);
 }
 
 int main(void)
