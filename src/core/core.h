@@ -108,8 +108,11 @@ enum mr_node_state {
     X(STOPPING, "stopping")         /* its own last run still ends; a: leases */                   \
     X(BACKOFF, "backoff")           /* restarts after a failure at time a */                       \
     X(NOT_YET, "not_yet")           /* its begin time is a */                                      \
-    X(DEADLINE, "deadline")         /* its plan begins at a (0: none yet); b: its deadline */      \
-    X(FLEET_EMPTY, "fleet_empty")   /* no node is up */
+    X(RESERVED, "reserved")       /* its room is held for it from about a on; b: its places, c of  \
+                                     which others still hold */                                    \
+    X(HELD, "held_for_others")    /* b would do and are held for workload a until time c */        \
+    X(DEADLINE, "deadline")       /* its plan begins at a (0: none yet); b: its deadline */        \
+    X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
     MR_REASONS(X)

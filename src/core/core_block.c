@@ -47,9 +47,9 @@ _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 72, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 112, "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 360, "no padding");
+_Static_assert(sizeof(struct core_workload) == 376, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 96, "no padding");
+_Static_assert(sizeof(struct core_class) == 100, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
 _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,
@@ -113,6 +113,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_LEASES] = {1 + limits->leases, sizeof(struct core_lease)},
         [CORE_CLASSES] = {1 + limits->shapes, sizeof(struct core_class)},
         [CORE_PLANNED] = {1 + limits->planned, sizeof(struct core_planned)},
+        [CORE_ENDS] = {CORE_END_RING + 2, sizeof(uint32_t)},
         [CORE_METERS] = {1 + meters, sizeof(struct core_meter)},
         [CORE_LINES] = {1 + lines, sizeof(struct core_line)},
         [CORE_ID_BUCKETS] = {power_of_two(limits->workloads), sizeof(uint32_t)},
@@ -147,9 +148,9 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     }
     /* These are addressed directly, not handed out. */
     static const enum core_table_kind direct[] = {
-        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,   CORE_LEASE_BUCKETS,
-        CORE_METER_BUCKETS, CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS,
-        CORE_PLACES,        CORE_PLACE_TYPES,   CORE_FIT_BUCKETS,
+        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
+        CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
+        CORE_FIT_BUCKETS,   CORE_ENDS,
     };
     for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
         tables[direct[i]].used = tables[direct[i]].capacity;
@@ -202,6 +203,7 @@ int mr_core_init(void *block, size_t bytes, const struct mr_core_limits *limits,
     core->share_epoch = 1;
     core->fit_epoch = 1; /* no futures yet: every value is 0, the tightest spot is the best */
     core->plan_due_us = UINT64_MAX;
+    core->hold_due_us = UINT64_MAX;
     bool fits = core_layout(limits, core->tables, &need);
     MR_ASSERT(fits);
     core_fleet_init(core);

@@ -2,7 +2,7 @@
 /* The second half of mr_core_check: workloads, leases, the queue, tenants, money.
  *
  * Owns:       nothing.
- * Invariants: (10) to (19) and (23), each with its text where it is verified.
+ * Invariants: (10) to (19), (23) and (24), each with its text where it is verified.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -152,9 +152,18 @@ static void size_check(struct core_check *check, const struct core_workload *w,
 static void phase_check(struct core_check *check, const struct core_workload *w,
                         const struct tally *t)
 {
-    bool idle = w->phase == CORE_WAITING || w->phase == CORE_HELD || w->phase == CORE_ENDED;
+    bool idle = w->phase == CORE_HELD || w->phase == CORE_ENDED;
     core_check_holds(check, !idle || w->lease_count == 0,
                      "(11) what waits or has ended holds nothing");
+    bool holds = w->hold_us != 0 && w->lease_count > 0;
+    core_check_holds(
+        check, w->phase != CORE_WAITING || (t->claimed == t->count && holds == (t->claimed > 0)),
+        "(11) what waits has claims only, and only if it holds room");
+    core_check_holds(check, w->hold_us == 0 || (w->phase == CORE_WAITING && holds),
+                     "(24) what holds room waits and has claims");
+    core_check_holds(check,
+                     (w->end_bucket != 0) == (w->phase == CORE_ACTIVE && !core_is_service(w)),
+                     "(24) exactly the running jobs are listed by their end");
     core_check_holds(check, w->phase != CORE_CLAIMING || (t->claimed == t->count && t->claimed > 0),
                      "(11) what makes room has its claims and no leases");
     core_check_holds(check, (w->phase == CORE_ENDED) == mr_state_final((enum mr_state)w->state),
@@ -180,10 +189,44 @@ static void workload_check(struct core_check *check, uint32_t slot)
     phase_check(check, w, &t);
     core_check_holds(check, (w->timer_at != 0) == (w->timer_us != UINT64_MAX),
                      "(15) a timer that is set stands in the heap");
-    bool claim_ready = w->phase == CORE_CLAIMING && w->claim_wait == 0;
+    bool claim_ready = (w->phase == CORE_CLAIMING || w->hold_us != 0) && w->claim_wait == 0;
     core_check_holds(check,
                      (w->phase != CORE_HELD && !claim_ready) || w->timer_at != 0 || w->planned != 0,
                      "(15) what waits for its time has a timer");
+}
+
+static void holds_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t holding = 0, listed = 0, ending = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE) continue;
+        holding += w->hold_us != 0;
+        ending += w->end_bucket != 0;
+    }
+    for (uint32_t i = 0; i < core->hold_count && i < CORE_HOLDS; i++) {
+        if (!core_check_index(check, CORE_WORKLOADS, core->holds[i])) return;
+        core_check_holds(check, core_workload(core, core->holds[i])->hold_us != 0,
+                         "(24) a hold is a waiting job's");
+    }
+    core_check_holds(check, core->hold_count <= CORE_HOLDS && holding == core->hold_count,
+                     "(24) every hold is listed");
+    for (uint32_t b = 0; b < CORE_END_RING + 2; b++) {
+        uint32_t at = *core_end_head(core, b), prev = 0;
+        bool bit = b < CORE_END_RING && mr_bit_get(core->end_bits, b);
+        core_check_holds(check, b >= CORE_END_RING || bit == (at != 0),
+                         "(24) a bit says which lists of ends have members");
+        for (; at != 0 && listed <= ending; listed++) {
+            if (!core_check_index(check, CORE_WORKLOADS, at)) return;
+            const struct core_workload *w = core_workload(core, at);
+            core_check_holds(check, w->end_bucket == 1 + b && w->end_prev == prev,
+                             "(24) a list of ends is linked both ways");
+            prev = at;
+            at = w->end_next;
+        }
+    }
+    core_check_holds(check, listed == ending, "(24) every job with an end is listed once");
 }
 
 /* --- the queue ----------------------------------------------------------------------------- */
@@ -346,6 +389,7 @@ static void planned_check(struct core_check *check)
 void core_check_work(struct core_check *check)
 {
     planned_check(check);
+    holds_check(check);
     const struct mr_core *core = check->core;
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used && check->text == NULL; i++) {
         if (core_workload(core, i)->phase != CORE_FREE) workload_check(check, i);

@@ -387,6 +387,36 @@ void core_released_back(struct mr_core *core, const struct core_released_kept *k
     core->released_mask = kept->mask;
 }
 
+static void released_max(struct core_released *into, const struct core_released *more)
+{
+    into->cpu_milli = MR_MAX(into->cpu_milli, more->cpu_milli);
+    into->mem_mib = MR_MAX(into->mem_mib, more->mem_mib);
+    into->part = MR_MAX(into->part, more->part);
+    into->whole = MR_MAX(into->whole, more->whole);
+}
+
+void core_released_move(struct mr_core *core, const struct core_released_kept *kept)
+{
+    for (uint32_t left = core->released_mask; left != 0; left &= left - 1) {
+        uint32_t type = (uint32_t)__builtin_ctz(left);
+        released_max(&core->moved[type], &core->released[type]);
+    }
+    core->moved_mask |= core->released_mask;
+    core_released_back(core, kept);
+}
+
+void core_released_merge(struct mr_core *core)
+{
+    for (uint32_t left = core->moved_mask; left != 0; left &= left - 1) {
+        uint32_t type = (uint32_t)__builtin_ctz(left);
+        released_max(&core->released[type], &core->moved[type]);
+        core->released_count = CORE_RELEASED_KEPT + 1; /* not one by one */
+    }
+    core->released_mask |= core->moved_mask;
+    core->moved_mask = 0;
+    memset(core->moved, 0, sizeof core->moved);
+}
+
 static void held_change(struct core_node *n, const struct mr_shape *shape, uint32_t tasks,
                         uint64_t devices, int sign)
 {

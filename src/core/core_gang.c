@@ -26,14 +26,67 @@ static uint32_t leases_left(const struct core_workload *w)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
+static void gang_start(struct mr_core *core, uint32_t workload, uint32_t tasks, uint8_t type)
+{
+    core_class_leave(core, workload);
+    core_gang_started(core, workload, tasks, type);
+    core_spare_spread(core, workload, tasks);
+    core_leases_from_plan(core, workload, tasks, type, false);
+}
+
+/* On room that others hold: those that rank below give it up, those that begin later lend it. */
+static bool gang_try_holds(struct mr_core *core, uint32_t workload,
+                           const struct core_request *request)
+{
+    uint8_t type = 0;
+    if (core->hold_count == 0) return false;
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
+    uint32_t lent = core_hold_lend(core, workload);
+    uint32_t tasks = lent != 0 ? core_plan_make(core, request, &type) : 0;
+    if (tasks > 0) gang_start(core, workload, tasks, type);
+    core_hold_take(core, lent);
+    core_released_back(core, &kept);
+    if (tasks > 0) core_hold_yield(core, workload);
+    return tasks > 0;
+}
+
+/* Tasks that quotas allow; what it holds room for is counted already. */
+static uint32_t gang_allowed(const struct mr_core *core, uint32_t workload,
+                             struct mr_reason *ret_reason, uint32_t *ret_tenant)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    uint32_t held = w->hold_us != 0 ? w->tasks_min : 0;
+    uint32_t more = core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max + w->spares - held,
+                                     true, ret_reason, ret_tenant);
+    bool too_many = ret_reason->code == MR_REASON_TENANT_JOBS;
+    return too_many ? 0 : held + more;
+}
+
+/* Whether it fits now with the room that it holds; then it holds none any more. */
+static bool gang_gives_up(struct mr_core *core, uint32_t workload,
+                          const struct core_request *request)
+{
+    uint8_t type = 0;
+    if (core_workload(core, workload)->hold_us == 0) return true;
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
+    core_claims_lend(core, workload, false);
+    uint32_t tasks = core_plan_make(core, request, &type);
+    core_plan_drop(core, request->shape);
+    core_claims_lend(core, workload, true);
+    core_released_back(core, &kept);
+    if (tasks > 0) core_claims_drop(core, workload);
+    return tasks > 0;
+}
+
 bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
                    uint32_t *ret_tenant)
 {
     struct core_workload *w = core_workload(core, workload);
-    MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == 0);
+    MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == w->claimed);
     *ret_tenant = 0;
-    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max + w->spares, true,
-                                        ret_reason, ret_tenant);
+    uint32_t allowed = gang_allowed(core, workload, ret_reason, ret_tenant);
     if (allowed < w->tasks_min) {
         ret_reason->c *= w->tasks_min;
         return false;
@@ -43,20 +96,19 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
                                    .tasks_min = w->tasks_min,
                                    .tasks_max = allowed};
     uint8_t type = 0;
-    uint32_t tasks = core_plan_make(core, &request, &type);
-    if (tasks == 0) {
-        *ret_tenant = 0;
-        uint32_t missing = core->plan_short; /* of this plan: making room tries others */
-        if (core_room_make(core, workload, &request)) return true;
-        core->plan_short = missing;
-        if (core->trace != NULL) core_place_reason(core, &request, ret_reason);
-        return false;
+    uint32_t tasks = 0;
+    if (gang_gives_up(core, workload, &request)) tasks = core_plan_make(core, &request, &type);
+    if (tasks > 0) {
+        gang_start(core, workload, tasks, type);
+        return true;
     }
-    core_class_leave(core, workload);
-    core_gang_started(core, workload, tasks, type);
-    core_spare_spread(core, workload, tasks);
-    core_leases_from_plan(core, workload, tasks, type, false);
-    return true;
+    *ret_tenant = 0;
+    uint32_t missing = core->plan_short; /* of this plan: making room tries others */
+    if (w->hold_us == 0 && gang_try_holds(core, workload, &request)) return true;
+    if (w->hold_us == 0 && core_room_make(core, workload, &request)) return true;
+    core->plan_short = missing;
+    if (core->trace != NULL) (void)mr_core_why(core, (struct mr_workload_id){w->id}, ret_reason);
+    return false;
 }
 
 void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, uint8_t type)
@@ -64,6 +116,7 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->class_of == 0);
     MR_ASSERT(tasks >= 1);
+    core_hold_forget(core, workload);
     w->phase = CORE_ACTIVE;
     w->outcome = CORE_OUTCOME_NONE;
     w->run++;
@@ -76,6 +129,7 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     w->saved_us = core->now_us;
     w->grow_us = core->now_us + CORE_SETTLE_US;
     if (w->started_us == 0) w->started_us = core->now_us;
+    core_ends_join(core, workload);
     core_deadline_started(core, workload);
     core_state_set(core, workload, MR_STATE_RUNNING);
     core_victim_join(core, workload);
@@ -111,6 +165,8 @@ void core_claim_lost(struct mr_core *core, uint32_t workload)
     }
     if (w->phase == CORE_CLAIMING)
         core_workload_wait(core, workload);
+    else if (w->phase == CORE_WAITING)
+        core_hold_arm(core, core->now_us); /* it held room: it gets other room within this step */
     else if (w->outcome == CORE_OUTCOME_CLAIM) {
         w->outcome = CORE_OUTCOME_REQUEUE;
         if (w->repair) core_repair_note(core, workload, 0);
@@ -157,6 +213,7 @@ void core_gang_stop(struct mr_core *core, uint32_t workload, enum core_outcome o
     MR_ASSERT(w->phase != CORE_CLAIMING || outcome == CORE_OUTCOME_END);
     if (w->class_of != 0) core_class_leave(core, workload);
     core_victim_leave(core, workload);
+    core_ends_leave(core, workload);
     core_timer_set(core, workload, UINT64_MAX);
     w->repair = 0;
     if (outcome != CORE_OUTCOME_CLAIM) core_claims_drop(core, workload);
@@ -212,6 +269,7 @@ static void lease_ended_well(struct mr_core *core, uint32_t workload)
     }
     w->ran_us += core->now_us - w->run_started_us;
     core_victim_leave(core, workload);
+    core_ends_leave(core, workload);
     core_workload_end(core, workload, MR_STATE_COMPLETED);
 }
 
@@ -280,6 +338,8 @@ void core_gang_due(struct mr_core *core, uint32_t workload)
     struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_HELD) {
         core_workload_wait(core, workload);
+    } else if (w->phase == CORE_WAITING) {
+        if (w->hold_us != 0 && w->claim_wait == 0) core_hold_start(core, workload);
     } else if (w->phase == CORE_CLAIMING) {
         if (w->claim_wait == 0) core_gang_claim_ready(core, workload);
     } else if (w->phase == CORE_ACTIVE) {

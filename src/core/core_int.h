@@ -31,6 +31,13 @@
 #define CORE_SUSPECT_ONE_IN   50u         /* nodes, of which one may be kept out */
 #define CORE_SPARE_GAPS       64u         /* lost leases whose ranks are given to others in place */
 #define CORE_GRID_US          60000000ull /* deadline plans change on this grid only */
+#define CORE_HOLDS            16u         /* jobs that wait and hold room */
+#define CORE_HOLD_US          30000000ull /* holds are made anew so long after something changed */
+#define CORE_HOLD_ENDS        512u        /* jobs that end, looked at to make one */
+#define CORE_HOLD_LEASES      32768u      /* their leases */
+#define CORE_HOLD_ROUNDS      3u          /* in a step, when those who come first take the room */
+#define CORE_HOLD_TRIES       1024u       /* classes tried on what holds leave unused */
+#define CORE_END_RING         8192u       /* buckets of expected ends */
 #define CORE_COSTS            512u        /* arrivals among which a job's cost is ranked */
 #define CORE_REPAIRS          64u         /* gangs repaired in one step; the others queue again */
 #define CORE_TENANT_DEPTH     8u
@@ -60,6 +67,7 @@ enum core_table_kind {
     CORE_LEASES,
     CORE_CLASSES,
     CORE_PLANNED, /* jobs with deadline and curve */
+    CORE_ENDS,    /* heads of the lists of running jobs by expected end */
     CORE_METERS,
     CORE_LINES,
     CORE_ID_BUCKETS,
@@ -195,6 +203,7 @@ struct core_workload {
     uint64_t timer_us;                       /* key in the timer heap */
     uint64_t backoff_us;                     /* held until */
     uint64_t low_since_us, grow_us, lost_us; /* lost_us: when a lease was lost last */
+    uint64_t hold_us;                        /* when it starts on the room it holds; 0: none */
     uint64_t order;                          /* arrival, kept over requeues */
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max, tasks, ready, target, load_per_replica, low_peak;
@@ -212,9 +221,9 @@ struct core_workload {
     uint8_t clean;  /* no lease of this run has ended otherwise than with code 0 */
     uint8_t repair; /* stops because a part of it was lost: keeps the rest of its nodes */
     uint8_t pad[2];
-    uint32_t gone;    /* tasks of this run whose leases have ended */
-    uint32_t planned; /* its place among the planned jobs; 0: it is none */
-    uint32_t pad3;
+    uint32_t gone;                           /* tasks of this run whose leases have ended */
+    uint32_t planned;                        /* its place among the planned jobs; 0: it is none */
+    uint32_t end_bucket, end_prev, end_next; /* 1 + list of expected ends; 0: none */
     uint32_t spares, pad2;
 };
 
@@ -235,6 +244,7 @@ struct core_class {
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max;
     uint8_t priority, kind, topology, preemptible;
+    uint8_t length, pad[3]; /* of its time limit or estimate, in powers of two; 0: unknown */
     uint32_t head, tail, count, ticket_first, ticket_last;
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
@@ -348,6 +358,13 @@ struct mr_core {
     uint64_t plan_due_us, planned_us; /* when to plan next; when it was done last */
     uint64_t costs[CORE_COSTS];       /* of the newest arrivals, as a ring */
     uint32_t cost_count, planned_first;
+    /* backfill */
+    uint64_t hold_due_us; /* when holds are made anew */
+    uint64_t end_bits[CORE_END_RING / 64];
+    uint32_t holds[CORE_HOLDS]; /* in the order of the queue */
+    uint32_t hold_count;
+    uint32_t moved_mask; /* what was released, but counts only when holds are made anew */
+    struct core_released moved[MR_ACCEL_TYPES_MAX];
     /* money */
     uint64_t charged_nusd; /* over all entries */
     uint64_t saturated;    /* a sum reached its type's end: absurd prices or times */
@@ -409,6 +426,10 @@ static inline uint32_t *core_bucket(const struct mr_core *core, enum core_table_
 {
     return (uint32_t *)core_item(core, kind, (uint32_t)(hash & (core->tables[kind].capacity - 1)));
 }
+static inline uint32_t *core_end_head(const struct mr_core *core, uint32_t bucket)
+{
+    return (uint32_t *)core_item(core, CORE_ENDS, bucket);
+}
 static inline uint32_t *core_timer(const struct mr_core *core, uint32_t i)
 {
     return (uint32_t *)core_item(core, CORE_TIMERS, i);
@@ -462,6 +483,9 @@ struct core_released_kept {
 };
 void core_released_keep(const struct mr_core *core, struct core_released_kept *kept);
 void core_released_back(struct mr_core *core, const struct core_released_kept *kept);
+/* What was released since `kept` counts later: when it is merged. */
+void core_released_move(struct mr_core *core, const struct core_released_kept *kept);
+void core_released_merge(struct mr_core *core);
 /* What is held on the node is not more than it has. */
 bool core_node_sound(const struct core_node *node);
 uint32_t core_place_bucket_of(uint64_t free_milli);
@@ -567,6 +591,10 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
  * bookkeeping is the caller's. */
 void core_lease_end(struct mr_core *core, uint32_t lease);
 void core_claims_drop(struct mr_core *core, uint32_t workload);
+/* Gives back for a moment what a lease holds, or takes it again; all leases of a gang but claims:
+ * true when none of their nodes holds more than it has. */
+void core_lease_lend(struct mr_core *core, uint32_t lease, bool take);
+bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take);
 /* The node of claims became free of others, or is not any more. */
 void core_node_sound_changed(struct mr_core *core, uint32_t node);
 void core_lease_started(struct mr_core *core, const struct mr_event_lease *event);
@@ -602,6 +630,39 @@ void core_gang_timer(struct mr_core *core, uint32_t workload);
 
 void core_gang_scaled(struct mr_core *core, uint32_t workload);
 void core_claim_lost(struct mr_core *core, uint32_t workload); /* its claimed room is gone */
+
+/* How long it runs at most, or as estimated, over all runs; 0: unknown. */
+static inline uint64_t core_length_us(const struct core_workload *w)
+{
+    return w->time_limit_us != 0 ? w->time_limit_us : w->estimate_us;
+}
+
+/* core_ends.c: running jobs by when they are expected to end */
+uint64_t core_end_us(const struct mr_core *core, uint32_t workload); /* 0: unknown */
+void core_ends_join(struct mr_core *core, uint32_t workload);
+void core_ends_leave(struct mr_core *core, uint32_t workload);
+struct core_ends_walk {
+    uint32_t offset, known, unknown;
+};
+void core_ends_start(const struct mr_core *core, struct core_ends_walk *walk);
+/* The next one, about in the order of ends; 0: no more. While walking nothing may join or leave. */
+uint32_t core_ends_next(const struct mr_core *core, struct core_ends_walk *walk,
+                        uint64_t *ret_end_us);
+
+/* core_hold.c: room held for jobs that wait, and lent to those that end before */
+void core_hold_arm(struct mr_core *core, uint64_t at_us);
+bool core_hold_make(struct mr_core *core, uint32_t workload);
+void core_hold_forget(struct mr_core *core, uint32_t workload); /* its claims go otherwise */
+void core_hold_start(struct mr_core *core, uint32_t workload);
+/* Gives back for a moment the room of holds that rank below the workload, and of those that begin
+ * after it surely has ended; returns the set of them, and takes them again. */
+uint32_t core_hold_lend(struct mr_core *core, uint32_t workload);
+void core_hold_take(struct mr_core *core, uint32_t lent);
+void core_claims_lend(struct mr_core *core, uint32_t workload, bool take);
+/* Whether holds rank below it; ends them, 0: all. They are made anew within the step. */
+bool core_hold_below(const struct mr_core *core, uint32_t workload);
+void core_hold_yield(struct mr_core *core, uint32_t workload);
+void core_hold_run(struct mr_core *core);
 
 /* core_repair.c: gangs that lost a part keep the rest of their nodes */
 void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node);

@@ -276,6 +276,7 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
     core_quota_give(core, w->tenant, &w->shape, l->tasks);
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
+    if (core->hold_count > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
     core->retry_all |= core->leases_short;
     core->leases_short = 0;
 }
@@ -290,6 +291,30 @@ void core_claims_drop(struct mr_core *core, uint32_t workload)
         lease = next;
     }
     MR_ASSERT(w->claimed == 0 && w->claim_wait == 0);
+    core_hold_forget(core, workload);
+}
+
+void core_lease_lend(struct mr_core *core, uint32_t lease, bool take)
+{
+    const struct core_lease *l = core_lease(core, lease);
+    const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
+    if (take)
+        core_node_take(core, l->node, shape, l->tasks, l->devices);
+    else
+        core_node_give(core, l->node, shape, l->tasks, l->devices);
+}
+
+bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take)
+{
+    bool sound = true;
+    uint32_t lease = core_workload(core, workload)->lease_first;
+    for (; lease != 0; lease = core_lease(core, lease)->of_next) {
+        const struct core_lease *l = core_lease(core, lease);
+        if (l->state == CORE_LEASE_CLAIM) continue;
+        core_lease_lend(core, lease, take);
+        if (core_node(core, l->node)->unsound) sound = false;
+    }
+    return sound;
 }
 
 /* --- events -------------------------------------------------------------------------------- */

@@ -28,6 +28,8 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .topology = w->topology,
                                .preemptible = w->preemptible};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
+    uint64_t minutes = (core_length_us(w) >> 26) + 1;
+    if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));
     ret->tasks_min = w->tasks_min;
     ret->tasks_max = w->tasks_max + w->spares;
 }
@@ -395,6 +397,7 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
         core_candidate_add(core, class_of);
     } else {
         wait_join(core, class_of, tenant);
+        if (!service && tenant == 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
         c->shortage = core->plan_short == UINT32_MAX ? 0 : core->plan_short;
         c->credit = 0;
         core_trace(core, "workload %llu waits: %s",

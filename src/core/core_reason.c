@@ -9,9 +9,37 @@
  */
 #include "core_int.h"
 
+/* Enough of what it is short of is free, but held for others. */
+static void held_for_others(const struct mr_core *core, const struct core_request *request,
+                            struct mr_reason *reason)
+{
+    uint64_t held = 0, each[MR_RESOURCE_COUNT];
+    if (reason->code != MR_REASON_RESOURCES) return;
+    for (uint32_t i = 0; i < core->hold_count; i++) {
+        const struct core_workload *h = core_workload(core, core->holds[i]);
+        each[MR_RESOURCE_CPU] = h->shape.cpu_milli;
+        each[MR_RESOURCE_MEMORY] = h->shape.mem_mib;
+        each[MR_RESOURCE_ACCEL] = h->shape.accel_milli;
+        if (!core_shape_accepts(request->shape, h->accel_type)) continue;
+        held += each[reason->resource] * h->tasks_min;
+        if (held < reason->a) continue;
+        *reason = (struct mr_reason){.code = MR_REASON_HELD,
+                                     .resource = reason->resource,
+                                     .a = core_workload(core, core->holds[0])->id,
+                                     .b = reason->a,
+                                     .c = core_workload(core, core->holds[0])->hold_us};
+        return;
+    }
+}
+
 static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
 {
     const struct core_workload *w = core_workload(core, workload);
+    if (w->hold_us != 0) {
+        *ret = (struct mr_reason){
+            .code = MR_REASON_RESERVED, .a = w->hold_us, .b = w->claimed, .c = w->claim_wait};
+        return;
+    }
     if (w->queue_prev != 0) {
         *ret = (struct mr_reason){.code = MR_REASON_BEHIND, .a = core_class_ahead(core, workload)};
         return;
@@ -33,6 +61,7 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
                                    .tasks_min = least,
                                    .tasks_max = least};
     core_place_reason(core, &request, ret);
+    if (!service) held_for_others(core, &request, ret);
 }
 
 static void held_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
@@ -192,6 +221,21 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
         mr_buf_put_str(buf, MR_STR("Room is being made for it: "));
         number_put(buf, reason->a, " of its places is", " of its places are");
         mr_buf_put_str(buf, MR_STR(" still held by work that was asked to stop."));
+        break;
+    case MR_REASON_RESERVED:
+        mr_buf_put_str(buf, MR_STR("Room is held for it from about "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_str(buf, MR_STR(" on; "));
+        number_put(buf, reason->c, " of its places is", " of its places are");
+        mr_buf_put_str(buf, MR_STR(" still held by work that is expected to end by then."));
+        break;
+    case MR_REASON_HELD:
+        mr_buf_put_str(buf, MR_STR("It is short of "));
+        amount_put(buf, reason->resource, reason->b);
+        mr_buf_printf(buf, ", which is held for others before it, first workload %llu at about ",
+                      (unsigned long long)reason->a);
+        mr_time_put_rfc3339(buf, reason->c);
+        mr_buf_put_str(buf, MR_STR("; with a time limit that ends before that it may run first."));
         break;
     case MR_REASON_STOPPING:
         mr_buf_put_str(buf, MR_STR("Its last run still ends: "));

@@ -133,6 +133,7 @@ static void repair(struct mr_core *core, const struct core_repair *note)
 
 void core_repair_run(struct mr_core *core)
 {
+    if (core->repair_count > 0) core_hold_yield(core, 0); /* what ran comes before what waits */
     for (uint32_t i = 0; i < core->repair_count; i++) {
         repair(core, &core->repairs[i]);
     }

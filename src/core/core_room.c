@@ -148,38 +148,19 @@ static void candidates_collect(const struct mr_core *core, struct room *room, ui
 
 /* --- giving back for a moment --------------------------------------------------------------- */
 
-static void lease_hold(struct mr_core *core, uint32_t lease, bool take)
-{
-    const struct core_lease *l = core_lease(core, lease);
-    const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
-    if (take)
-        core_node_take(core, l->node, shape, l->tasks, l->devices);
-    else
-        core_node_give(core, l->node, shape, l->tasks, l->devices);
-}
-
 /* All leases of a gang but claims; or the one replica. True when none of their nodes holds more
  * than it has. */
 static bool unit_hold(struct mr_core *core, const struct unit *unit, bool take)
 {
-    bool sound = true;
-    uint32_t lease =
-        unit->lease != 0 ? unit->lease : core_workload(core, unit->workload)->lease_first;
-    while (lease != 0) {
-        const struct core_lease *l = core_lease(core, lease);
-        if (l->state != CORE_LEASE_CLAIM) {
-            lease_hold(core, lease, take);
-            if (core_node(core, l->node)->unsound) sound = false;
-        }
-        lease = unit->lease != 0 ? 0 : l->of_next;
-    }
-    return sound;
+    if (unit->lease == 0) return core_leases_lend(core, unit->workload, take);
+    core_lease_lend(core, unit->lease, take);
+    return !core_node(core, core_lease(core, unit->lease)->node)->unsound;
 }
 
 static void stopping_hold(struct mr_core *core, const struct room *room, bool take)
 {
     for (uint32_t i = 0; i < room->stopping_count; i++) {
-        lease_hold(core, room->stopping[i], take);
+        core_lease_lend(core, room->stopping[i], take);
     }
 }
 
@@ -284,6 +265,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     }
     struct core_released_kept kept;
     core_released_keep(core, &kept);
+    if (core_hold_below(core, workload)) core_hold_yield(core, workload);
     uint8_t type = 0;
     uint32_t tasks = plan_with_room(core, &room, request, &type);
     bool made = false;

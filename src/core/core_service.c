@@ -112,6 +112,10 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     struct core_request request = {.shape = &w->shape, .tasks_min = 1, .tasks_max = 1};
     uint8_t type = 0;
     uint32_t tasks = core_plan_make(core, &request, &type);
+    if (tasks == 0 && core_hold_below(core, workload)) {
+        core_hold_yield(core, workload);
+        tasks = core_plan_make(core, &request, &type);
+    }
     if (tasks == 0) {
         *ret_tenant = 0;
         if (core_room_make(core, workload, &request)) return true;

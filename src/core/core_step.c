@@ -37,6 +37,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     }
     core_failure_forget(core, node);
     core_deadline_dirty(core);
+    if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
     if (core_node_set(core, event)) {
         core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
                    event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
@@ -54,6 +55,7 @@ static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state s
     bool lost = state == MR_NODE_DOWN || state == MR_NODE_ABSENT;
     core_node_state_set(core, node, state);
     core_deadline_dirty(core);
+    if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
     if (lost)
         core_node_lost(core, node);
     else if (state == MR_NODE_DRAINING)
@@ -143,6 +145,9 @@ void mr_core_step(struct mr_core *core, const struct mr_event *event,
     core_repair_run(core);
     core_deadline_run(core);
     core_queue_run(core);
+    for (uint32_t i = 0; i < CORE_HOLD_ROUNDS && core->now_us >= core->hold_due_us; i++) {
+        core_hold_run(core);
+    }
     core_timers_due(core); /* claims that became ready */
     core_queue_run(core);
     core->sink = NULL;
@@ -156,6 +161,7 @@ void mr_core_step(struct mr_core *core, const struct mr_event *event,
 uint64_t mr_core_wake_us(const struct mr_core *core)
 {
     uint64_t wake_us = MR_MIN(core_timer_first_us(core), core->plan_due_us);
+    wake_us = MR_MIN(wake_us, core->hold_due_us);
     if (core->cut_first != 0) {
         wake_us = MR_MIN(wake_us, core_lease(core, core->cut_first)->billed_us + CORE_CUT_US);
     }

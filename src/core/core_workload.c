@@ -339,6 +339,13 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
 
 /* --- cancel and scale ---------------------------------------------------------------------- */
 
+static void queue_leave(struct mr_core *core, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    if (w->phase == CORE_WAITING) core_claims_drop(core, workload); /* the room that it held */
+    if (w->class_of != 0) core_class_leave(core, workload);
+}
+
 void core_cancel(struct mr_core *core, uint64_t id)
 {
     uint32_t workload = core_workload_find(core, id);
@@ -346,7 +353,7 @@ void core_cancel(struct mr_core *core, uint64_t id)
     struct core_workload *w = core_workload(core, workload);
     switch ((enum core_phase)w->phase) {
     case CORE_WAITING:
-        core_class_leave(core, workload);
+        queue_leave(core, workload);
         core_workload_end(core, workload, MR_STATE_CANCELLED);
         return;
     case CORE_HELD:
@@ -372,7 +379,7 @@ void core_scale(struct mr_core *core, const struct mr_event_scale *event)
     if (event->tasks_min == 0 && !core_is_service(w)) return;
     core_deadline_leave(core, workload); /* who is scaled by hand is planned no more */
     bool queued = w->class_of != 0 || (w->phase == CORE_HELD && w->timer_at == 0);
-    if (w->class_of != 0) core_class_leave(core, workload);
+    queue_leave(core, workload);
     w->tasks_min = event->tasks_min;
     w->tasks_max = event->tasks_max;
     core_trace(core, "workload %llu is scaled to %u..%u", (unsigned long long)w->id, w->tasks_min,

@@ -36,6 +36,7 @@ static int64_t bill_sum(const struct cloud *c)
 /* The head of a class waits only for what is missing. */
 static void nothing_waits_that_could_start(const struct cloud *c)
 {
+    if (c->core->hold_due_us <= c->now_us) return; /* holds are made anew, then they are tried */
     for (uint32_t i = 1; i < c->core->tables[CORE_CLASSES].used; i++) {
         const struct core_class *class_of = core_class(c->core, i);
         if (class_of->count == 0) continue;
