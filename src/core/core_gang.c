@@ -42,7 +42,7 @@ static bool gang_try_holds(struct mr_core *core, uint32_t workload,
     if (core->hold_count == 0) return false;
     struct core_released_kept kept;
     core_released_keep(core, &kept);
-    uint32_t lent = core_hold_lend(core, workload);
+    uint32_t lent = core_hold_lend(core, workload, false);
     uint32_t tasks = lent != 0 ? core_plan_make(core, request, &type) : 0;
     if (tasks > 0) gang_start(core, workload, tasks, type);
     core_hold_take(core, lent);

@@ -246,12 +246,12 @@ static bool ranks_below(const struct core_workload *holder, const struct core_wo
     return w->planned != 0 || holder->priority > w->priority;
 }
 
-uint32_t core_hold_lend(struct mr_core *core, uint32_t workload)
+uint32_t core_hold_lend(struct mr_core *core, uint32_t workload, bool below_only)
 {
     const struct core_workload *w = core_workload(core, workload);
     uint64_t left_us = core_length_us(w) - MR_MIN(core_length_us(w), w->ran_us), end_us = 0;
     uint32_t lent = 0, leases = 0;
-    bool ends = !core_is_service(w) && core_length_us(w) != 0 &&
+    bool ends = !below_only && !core_is_service(w) && core_length_us(w) != 0 &&
                 mr_add_u64(core->now_us + w->grace_us, left_us, &end_us);
     for (uint32_t i = 0; i < core->hold_count; i++) {
         const struct core_workload *h = core_workload(core, core->holds[i]);
@@ -270,15 +270,6 @@ void core_hold_take(struct mr_core *core, uint32_t lent)
     for (; lent != 0; lent &= lent - 1) {
         core_claims_lend(core, core->holds[__builtin_ctz(lent)], true);
     }
-}
-
-bool core_hold_below(const struct mr_core *core, uint32_t workload)
-{
-    for (uint32_t i = 0; i < core->hold_count; i++) {
-        const struct core_workload *h = core_workload(core, core->holds[i]);
-        if (ranks_below(h, core_workload(core, workload))) return true;
-    }
-    return false;
 }
 
 void core_hold_yield(struct mr_core *core, uint32_t workload)

@@ -654,13 +654,12 @@ void core_hold_arm(struct mr_core *core, uint64_t at_us);
 bool core_hold_make(struct mr_core *core, uint32_t workload);
 void core_hold_forget(struct mr_core *core, uint32_t workload); /* its claims go otherwise */
 void core_hold_start(struct mr_core *core, uint32_t workload);
-/* Gives back for a moment the room of holds that rank below the workload, and of those that begin
- * after it surely has ended; returns the set of them, and takes them again. */
-uint32_t core_hold_lend(struct mr_core *core, uint32_t workload);
+/* Gives back for a moment the room of holds that rank below the workload, and (below_only: not) of
+ * those that begin after it surely has ended; returns the set of them, and takes them again. */
+uint32_t core_hold_lend(struct mr_core *core, uint32_t workload, bool below_only);
 void core_hold_take(struct mr_core *core, uint32_t lent);
 void core_claims_lend(struct mr_core *core, uint32_t workload, bool take);
-/* Whether holds rank below it; ends them, 0: all. They are made anew within the step. */
-bool core_hold_below(const struct mr_core *core, uint32_t workload);
+/* Ends the holds that rank below it, 0: all. They are made anew within the step. */
 void core_hold_yield(struct mr_core *core, uint32_t workload);
 void core_hold_run(struct mr_core *core);
 

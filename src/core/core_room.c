@@ -265,7 +265,7 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     }
     struct core_released_kept kept;
     core_released_keep(core, &kept);
-    if (core_hold_below(core, workload)) core_hold_yield(core, workload);
+    uint32_t lent = core_hold_lend(core, workload, true);
     uint8_t type = 0;
     uint32_t tasks = plan_with_room(core, &room, request, &type);
     bool made = false;
@@ -281,10 +281,12 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
         }
     }
     room_back(core, &room, tasks > 0);
+    core_hold_take(core, lent);
     /* What was given back for a moment and taken again is no reason to try anybody. */
     core_released_back(core, &kept);
     MR_ASSERT(core->plan_count == 0);
     if (!made) return false;
+    core_hold_yield(core, workload);
     core_trace(core, "workload %llu makes room", (unsigned long long)w->id);
     core_class_leave(core, workload);
     w->accel_type = type;

@@ -99,6 +99,20 @@ void core_service_update(struct mr_core *core, uint32_t workload)
     }
 }
 
+/* On room that is held for work that ranks below. */
+static uint32_t plan_on_holds(struct mr_core *core, uint32_t workload,
+                              const struct core_request *request, uint8_t *ret_type)
+{
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
+    uint32_t lent = core_hold_lend(core, workload, true);
+    uint32_t tasks = lent != 0 ? core_plan_make(core, request, ret_type) : 0;
+    core_hold_take(core, lent);
+    core_released_back(core, &kept);
+    if (tasks > 0) core_hold_yield(core, workload);
+    return tasks;
+}
+
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
                       uint32_t *ret_tenant)
 {
@@ -112,10 +126,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     struct core_request request = {.shape = &w->shape, .tasks_min = 1, .tasks_max = 1};
     uint8_t type = 0;
     uint32_t tasks = core_plan_make(core, &request, &type);
-    if (tasks == 0 && core_hold_below(core, workload)) {
-        core_hold_yield(core, workload);
-        tasks = core_plan_make(core, &request, &type);
-    }
+    if (tasks == 0) tasks = plan_on_holds(core, workload, &request, &type);
     if (tasks == 0) {
         *ret_tenant = 0;
         if (core_room_make(core, workload, &request)) return true;
