@@ -169,6 +169,29 @@ enum mr_event_kind {
 };
 const char *mr_event_name(enum mr_event_kind kind);
 
+/* Whose work a tenant may stop: of others that borrow what is its own, or of its own. */
+enum mr_preempt {
+    MR_PREEMPT_NEVER,
+    MR_PREEMPT_LOWER, /* of a lower class only */
+    MR_PREEMPT_ANY,   /* reclaim only */
+    MR_PREEMPT_COUNT
+};
+/* What goes beyond a quota, both ways, among the tenants below one parent. */
+struct mr_lending {
+    uint64_t borrow_max; /* beyond its own, of what the others do not use; UINT64_MAX: any amount */
+    uint64_t keep;       /* of its own, what the others may never use: quota less lending limit */
+};
+#define MR_TENANT_TYPES_MAX 8u
+struct mr_type_quota {
+    uint8_t accel_type; /* 0: this entry is empty */
+    uint64_t quota_milli;
+    struct mr_lending lending;
+};
+
+/* A tenant has a quota of its own of each resource, for which it is never made to wait by its
+ * siblings for long, and may borrow beyond. A quota of accelerators holds for all types in sum;
+ * types may have quotas of their own besides. Only preemptible work borrows: it can be asked to go.
+ * What a tenant holds, with what tenants below it keep from others, counts against its parent. */
 struct mr_event_tenant {
     struct mr_tenant_id id;     /* chosen by the caller, 1 … limits.tenants */
     struct mr_tenant_id parent; /* 0: root */
@@ -177,6 +200,11 @@ struct mr_event_tenant {
     uint64_t quota_mem_mib;
     uint64_t quota_accel_milli;
     uint32_t running_max; /* workloads at once, UINT32_MAX: no limit */
+    struct mr_lending lending[MR_RESOURCE_COUNT];
+    struct mr_type_quota types[MR_TENANT_TYPES_MAX];
+    enum mr_preempt reclaim; /* of those that borrow, while it is within its own quota */
+    enum mr_preempt within;  /* of its own work, when its quota is used up; not ANY */
+    uint64_t half_life_us;   /* of past use in the fair share; 0: only the present counts */
 };
 
 /* What is billed. Quantities are in the unit of the SKU; prices in nano-dollars per 1e6 units for
@@ -479,7 +507,11 @@ struct mr_node_info {
 };
 struct mr_tenant_info {
     struct mr_event_tenant tenant;
-    uint64_t cpu_milli, mem_mib, accel_milli; /* held now */
+    uint64_t cpu_milli, mem_mib, accel_milli; /* held now, with everything below it */
+    uint64_t type_milli[MR_TENANT_TYPES_MAX]; /* of the types that have a quota, held now */
+    uint64_t used[MR_RESOURCE_COUNT];         /* held, with what those below it keep */
+    uint64_t past[MR_RESOURCE_COUNT];         /* decayed mean of what it held */
+    uint64_t share;                           /* by which tenants are ordered, in 2^-32 */
     uint32_t running, pending;
 };
 struct mr_totals {

@@ -45,11 +45,12 @@ _Static_assert(sizeof(struct core_node) == 88 + 2 * MR_DEVICES_PER_NODE_MAX, "no
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 72, "no padding");
-_Static_assert(sizeof(struct core_tenant) == 112, "no padding");
+_Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
+               "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 376, "no padding");
+_Static_assert(sizeof(struct core_workload) == 408, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 100, "no padding");
+_Static_assert(sizeof(struct core_class) == 112, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
 _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,
@@ -61,7 +62,7 @@ _Static_assert(sizeof(struct core_pieces) == 8 * CORE_PIECES + 8 + CORE_PIECES +
 _Static_assert(sizeof(struct core_planned) ==
                    48 + 20 * MR_CURVE_POINTS_MAX + 2 * sizeof(struct core_pieces) + 32,
                "no padding");
-_Static_assert(sizeof(struct core_candidate) == 24, "no padding");
+_Static_assert(sizeof(struct core_candidate) == 48, "no padding");
 
 static uint32_t power_of_two(uint32_t at_least)
 {
@@ -170,7 +171,7 @@ uint32_t core_item_check(void)
         sizeof(struct core_tenant),     CORE_FORMAT,
         sizeof(struct core_fit_class),  sizeof(struct core_fit_future),
         sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
-        sizeof(struct core_planned),
+        sizeof(struct core_planned),    sizeof(struct core_amount),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }

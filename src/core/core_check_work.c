@@ -8,6 +8,7 @@
  * Tests:      tests/unit/core/test_core_save.c damages blocks
  */
 #include "core_check.h"
+#include "core_quota.h"
 
 /* --- indexes ------------------------------------------------------------------------------- */
 
@@ -19,7 +20,8 @@ static void workloads_range(struct core_check *check)
         if (w->phase == CORE_FREE) continue;
         const uint32_t others[] = {w->queue_prev,  w->queue_next,   w->id_prev,
                                    w->id_next,     w->id_hash_next, w->key_hash_next,
-                                   w->victim_prev, w->victim_next};
+                                   w->victim_prev, w->victim_next,  w->own_prev,
+                                   w->own_next,    w->over_prev,    w->over_next};
         for (size_t k = 0; k < MR_COUNT_OF(others); k++) {
             core_check_index(check, CORE_WORKLOADS, others[k]);
         }
@@ -27,6 +29,7 @@ static void workloads_range(struct core_check *check)
         core_check_index(check, CORE_LEASES, w->lease_first);
         core_check_index(check, CORE_LEASES, w->lease_last);
         core_check_index(check, CORE_TENANTS, w->tenant);
+        core_check_index(check, CORE_TENANTS, w->over);
         core_check_index(check, CORE_LINES, w->line_first);
         core_check_holds(check,
                          w->phase < CORE_PHASE_COUNT && w->state < MR_STATE_COUNT &&
@@ -71,10 +74,18 @@ void core_check_work_range(struct core_check *check)
         core_check_index(check, CORE_CLASSES, c->wait_prev);
         core_check_index(check, CORE_CLASSES, c->wait_next);
         core_check_index(check, CORE_TENANTS, c->wait_tenant);
+        core_check_index(check, CORE_TENANTS, c->also_tenant);
+        core_check_index(check, CORE_CLASSES, c->also_prev);
+        core_check_index(check, CORE_CLASSES, c->also_next);
         core_check_index(check, CORE_TENANTS, c->tenant);
     }
-    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
-        core_check_index(check, CORE_TENANTS, core_tenant(core, i)->parent);
+    for (uint32_t i = 0; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        const uint32_t others[] = {t->parent, t->child_first, t->child_prev, t->child_next};
+        for (size_t k = 0; k < MR_COUNT_OF(others); k++)
+            core_check_index(check, CORE_TENANTS, others[k]);
+        core_check_index(check, CORE_WORKLOADS, t->victim_first);
+        core_check_index(check, CORE_WORKLOADS, t->claim_first);
     }
     for (uint32_t i = 1; i <= core->timers; i++) {
         if (!core_check_index(check, CORE_TIMERS, i)) return;
@@ -302,18 +313,108 @@ static void lists_check(struct core_check *check)
 
 /* --- tenants and money --------------------------------------------------------------------- */
 
-static void tenants_check(struct core_check *check)
+static uint64_t amount_key(uint32_t tenant, uint32_t amount)
+{
+    return mr_hash_mix((uint64_t)tenant << 8 | amount);
+}
+
+/* What leases hold against what tenants hold beside those below them, and loads the same way. */
+static void amounts_check(struct core_check *check)
 {
     const struct mr_core *core = check->core;
-    uint64_t own = 0, held = 0, counts = 0;
+    uint64_t own = 0, kept = 0;
     for (uint32_t i = 1; i < core->tables[CORE_LEASES].used; i++) {
         const struct core_lease *l = core_lease(core, i);
         if (l->state == MR_LEASE_NONE) continue;
         const struct core_workload *w = core_workload(core, l->workload);
-        uint64_t key = mr_hash_mix(w->tenant);
-        own += l->tasks * (key * w->shape.cpu_milli + (key ^ 1) * w->shape.mem_mib +
-                           (key ^ 2) * w->shape.accel_milli);
+        uint64_t accel = (uint64_t)w->shape.accel_milli * l->tasks;
+        own += amount_key(w->tenant, 0) * w->shape.cpu_milli * l->tasks;
+        own += amount_key(w->tenant, 1) * w->shape.mem_mib * l->tasks;
+        own += amount_key(w->tenant, CORE_ACCEL) * accel;
+        if (accel > 0) own += amount_key(w->tenant, CORE_ACCEL + l->accel_type) * accel;
     }
+    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        for (uint32_t k = 0; k < CORE_AMOUNTS; k++) {
+            const struct core_amount *a = &t->amounts[k];
+            uint64_t here = amount_key(i, k), above = amount_key(t->parent, k);
+            own -= here * a->held;
+            kept += here * (a->load - a->held);
+            if (t->parent == 0) continue;
+            own += above * a->held;
+            kept -= above * (MR_MAX(a->load, a->keep) - a->held);
+        }
+    }
+    core_check_holds(check, own == 0, "(17) a tenant holds what its leases and those below hold");
+    core_check_holds(check, kept == 0,
+                     "(17) a tenant's load is what it and those below use or keep");
+}
+
+static void tree_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t children = 0, tenants = 0;
+    for (uint32_t i = 0; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        uint32_t n = 0, prev = 0, depth = 0;
+        for (uint32_t at = t->child_first; at != 0 && n < core->tables[CORE_TENANTS].used; n++) {
+            const struct core_tenant *child = core_tenant(core, at);
+            core_check_holds(check, child->parent == i && child->child_prev == prev,
+                             "(17) the tenants below one are linked both ways");
+            prev = at;
+            at = child->child_next;
+        }
+        children += n;
+        if (i == 0 || !t->present) continue;
+        tenants++;
+        for (uint32_t at = i; at != 0 && depth <= CORE_TENANT_DEPTH; depth++)
+            at = core_tenant(core, at)->parent;
+        core_check_holds(check, depth == t->depth && depth <= CORE_TENANT_DEPTH,
+                         "(17) the tree of tenants has no cycle and no more levels than it may");
+        core_check_holds(check,
+                         t->weight > 0 && t->fold_us <= t->mean_us && t->mean_us <= core->now_us,
+                         "(17) a tenant's past lies in the past");
+    }
+    core_check_holds(check, children == tenants, "(17) every tenant is listed once");
+}
+
+/* The lists that hang on tenants: work that may go, claims that wait. */
+static void tenant_lists_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t listed = 0;
+    uint32_t limit = core->tables[CORE_WORKLOADS].live;
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE) continue;
+        listed += (w->victim_list != 0) * mr_hash_mix(i) + (w->over != 0) * mr_hash_mix(i + 1u);
+        core_check_holds(check, w->over == 0 || (w->phase == CORE_CLAIMING && w->claimed > 0),
+                         "(17) only a claim waits for what lies above a limit");
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
+        const struct core_tenant *t = core_tenant(core, i);
+        uint32_t n = 0;
+        for (uint32_t at = t->victim_first; at != 0 && n <= limit; n++) {
+            const struct core_workload *w = core_workload(core, at);
+            core_check_holds(check, w->tenant == i, "(17) a tenant lists its own work");
+            listed -= mr_hash_mix(at);
+            at = w->own_next;
+        }
+        n = 0;
+        for (uint32_t at = t->claim_first; at != 0 && n <= limit; n++) {
+            const struct core_workload *w = core_workload(core, at);
+            core_check_holds(check, w->over == i, "(17) a claim waits for one tenant");
+            listed -= mr_hash_mix(at + 1u);
+            at = w->over_next;
+        }
+    }
+    core_check_holds(check, listed == 0, "(17) what may go and what waits is listed once");
+}
+
+static void tenants_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t counts = 0;
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
         if (w->phase == CORE_FREE) continue;
@@ -325,18 +426,13 @@ static void tenants_check(struct core_check *check)
     }
     for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
         const struct core_tenant *t = core_tenant(core, i);
-        uint64_t key = mr_hash_mix(i), above = mr_hash_mix(t->parent);
-        own -= key * t->own_cpu_milli + (key ^ 1) * t->own_mem_mib + (key ^ 2) * t->own_accel_milli;
+        uint64_t key = mr_hash_mix(i);
         counts -= key * t->running + (key ^ 1) * t->pending;
-        held += key * (t->cpu_milli - t->own_cpu_milli) +
-                (key ^ 1) * (t->mem_mib - t->own_mem_mib) +
-                (key ^ 2) * (t->accel_milli - t->own_accel_milli);
-        if (t->parent == 0) continue;
-        held -= above * t->cpu_milli + (above ^ 1) * t->mem_mib + (above ^ 2) * t->accel_milli;
     }
-    core_check_holds(check, own == 0, "(17) a tenant holds what its leases hold");
-    core_check_holds(check, held == 0, "(17) a tenant holds what those below it hold");
     core_check_holds(check, counts == 0, "(17) a tenant knows how many of its workloads run");
+    tree_check(check);
+    amounts_check(check);
+    tenant_lists_check(check);
 }
 
 static void money_check(struct core_check *check)

@@ -77,6 +77,12 @@ static void shape_pass(struct codec *c, struct mr_shape *shape)
     shape->accel_order = enum_pass(c, shape->accel_order, MR_ACCEL_ORDER_COUNT);
 }
 
+static void lending_pass(struct codec *c, struct mr_lending *lending)
+{
+    u64_pass(c, &lending->borrow_max);
+    u64_pass(c, &lending->keep);
+}
+
 static void tenant_pass(struct codec *c, struct mr_event_tenant *e)
 {
     u32_pass(c, &e->id.v);
@@ -86,6 +92,17 @@ static void tenant_pass(struct codec *c, struct mr_event_tenant *e)
     u64_pass(c, &e->quota_mem_mib);
     u64_pass(c, &e->quota_accel_milli);
     u32_pass(c, &e->running_max);
+    for (uint32_t i = 0; i < MR_RESOURCE_COUNT; i++) {
+        lending_pass(c, &e->lending[i]);
+    }
+    for (uint32_t i = 0; i < MR_TENANT_TYPES_MAX; i++) {
+        u8_pass(c, &e->types[i].accel_type);
+        u64_pass(c, &e->types[i].quota_milli);
+        lending_pass(c, &e->types[i].lending);
+    }
+    e->reclaim = (enum mr_preempt)enum_pass(c, e->reclaim, MR_PREEMPT_COUNT);
+    e->within = (enum mr_preempt)enum_pass(c, e->within, MR_PREEMPT_COUNT);
+    u64_pass(c, &e->half_life_us);
 }
 
 static void price_pass(struct codec *c, struct mr_event_price *e)

@@ -16,7 +16,7 @@
  * Cost:       O(leases of the gang) to start and to stop; O(log) else.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_gang.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 static uint32_t leases_left(const struct core_workload *w)
 {
@@ -43,7 +43,9 @@ static bool gang_try_holds(struct mr_core *core, uint32_t workload,
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     uint32_t lent = core_hold_lend(core, workload, false);
-    uint32_t tasks = lent != 0 ? core_plan_make(core, request, &type) : 0;
+    struct core_bound bound;
+    uint32_t tasks = 0;
+    if (lent != 0) tasks = core_plan_allowed(core, workload, request, &type, &bound);
     if (tasks > 0) gang_start(core, workload, tasks, type);
     core_hold_take(core, lent);
     core_released_back(core, &kept);
@@ -51,30 +53,18 @@ static bool gang_try_holds(struct mr_core *core, uint32_t workload,
     return tasks > 0;
 }
 
-/* Tasks that quotas allow; what it holds room for is counted already. */
-static uint32_t gang_allowed(const struct mr_core *core, uint32_t workload,
-                             struct mr_reason *ret_reason, uint32_t *ret_tenant)
-{
-    const struct core_workload *w = core_workload(core, workload);
-    uint32_t held = w->hold_us != 0 ? w->tasks_min : 0;
-    uint32_t more = core_quota_tasks(core, w->tenant, &w->shape, w->tasks_max + w->spares - held,
-                                     true, ret_reason, ret_tenant);
-    bool too_many = ret_reason->code == MR_REASON_TENANT_JOBS;
-    return too_many ? 0 : held + more;
-}
-
 /* Whether it fits now with the room that it holds; then it holds none any more. */
 static bool gang_gives_up(struct mr_core *core, uint32_t workload,
-                          const struct core_request *request)
+                          const struct core_request *request, struct core_bound *ret_bound)
 {
     uint8_t type = 0;
     if (core_workload(core, workload)->hold_us == 0) return true;
     struct core_released_kept kept;
     core_released_keep(core, &kept);
-    core_claims_lend(core, workload, false);
-    uint32_t tasks = core_plan_make(core, request, &type);
+    core_claims_lend(core, workload, false, true);
+    uint32_t tasks = core_plan_allowed(core, workload, request, &type, ret_bound);
     core_plan_drop(core, request->shape);
-    core_claims_lend(core, workload, true);
+    core_claims_lend(core, workload, true, true);
     core_released_back(core, &kept);
     if (tasks > 0) core_claims_drop(core, workload);
     return tasks > 0;
@@ -85,29 +75,28 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == w->claimed);
-    *ret_tenant = 0;
-    uint32_t allowed = gang_allowed(core, workload, ret_reason, ret_tenant);
-    if (allowed < w->tasks_min) {
-        ret_reason->c *= w->tasks_min;
-        return false;
-    }
     struct core_request request = {.shape = &w->shape,
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = w->tasks_min,
-                                   .tasks_max = allowed};
+                                   .tasks_max = w->tasks_max + w->spares};
+    struct core_bound bound;
     uint8_t type = 0;
     uint32_t tasks = 0;
-    if (gang_gives_up(core, workload, &request)) tasks = core_plan_make(core, &request, &type);
+    if (gang_gives_up(core, workload, &request, &bound))
+        tasks = core_plan_allowed(core, workload, &request, &type, &bound);
     if (tasks > 0) {
         gang_start(core, workload, tasks, type);
         return true;
     }
-    *ret_tenant = 0;
     uint32_t missing = core->plan_short; /* of this plan: making room tries others */
     if (w->hold_us == 0 && gang_try_holds(core, workload, &request)) return true;
-    if (w->hold_us == 0 && core_room_make(core, workload, &request)) return true;
+    if (w->hold_us == 0 && core_room_make(core, workload, &request, &bound)) return true;
     core->plan_short = missing;
-    if (core->trace != NULL) (void)mr_core_why(core, (struct mr_workload_id){w->id}, ret_reason);
+    *ret_tenant = bound.tenant != 0 ? bound.highest : 0;
+    core->plan_also = bound.highest;
+    *ret_reason = bound.reason;
+    if (bound.tenant == 0 && core->trace != NULL)
+        (void)mr_core_why(core, (struct mr_workload_id){w->id}, ret_reason);
     return false;
 }
 
@@ -136,10 +125,24 @@ void core_gang_started(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     core_gang_timer(core, workload);
 }
 
+/* A claim of a gang that holds nothing else starts as soon as its nodes and quotas have the room.
+ */
+void core_claim_wait(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    MR_ASSERT(w->phase == CORE_CLAIMING && w->over == 0);
+    uint8_t type = core_lease(core, w->lease_first)->accel_type;
+    core_over_join(core, workload, type);
+    if (w->over != 0)
+        core_timer_set(core, workload, w->claim_until_us);
+    else if (w->claim_wait == 0)
+        core_timer_set(core, workload, core->now_us);
+}
+
 void core_gang_claim_ready(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
-    MR_ASSERT(w->phase == CORE_CLAIMING && w->claim_wait == 0);
+    MR_ASSERT(w->phase == CORE_CLAIMING && w->claim_wait == 0 && w->over == 0);
     MR_INVARIANT(1, w->claimed == w->lease_count && w->claimed > 0);
     uint32_t tasks = 0;
     uint8_t type = 0;
@@ -199,7 +202,7 @@ static void gang_finish(struct mr_core *core, uint32_t workload)
     core_state_set(core, workload, MR_STATE_PENDING);
     if (w->outcome == CORE_OUTCOME_CLAIM) {
         w->phase = CORE_CLAIMING;
-        if (w->claim_wait == 0) core_timer_set(core, workload, core->now_us);
+        core_claim_wait(core, workload);
         return;
     }
     core_workload_wait(core, workload);
@@ -333,15 +336,30 @@ static void gang_grow(struct mr_core *core, uint32_t workload)
     core_gang_timer(core, workload);
 }
 
+static void claiming_due(struct mr_core *core, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    if (w->over != 0 && core->now_us >= w->claim_until_us)
+        core_claim_lost(core, workload); /* the quota did not come back */
+    else if (w->over != 0)
+        core_timer_set(core, workload, w->claim_until_us);
+    else if (w->claim_wait == 0)
+        core_gang_claim_ready(core, workload);
+}
+
 void core_gang_due(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_HELD) {
         core_workload_wait(core, workload);
-    } else if (w->phase == CORE_WAITING) {
-        if (w->hold_us != 0 && w->claim_wait == 0) core_hold_start(core, workload);
     } else if (w->phase == CORE_CLAIMING) {
-        if (w->claim_wait == 0) core_gang_claim_ready(core, workload);
+        claiming_due(core, workload);
+    } else if (w->phase == CORE_WAITING) {
+        /* Its room is there; or it may have waited long enough to ask others to go. */
+        if (w->hold_us == 0 && w->queue_prev == 0)
+            core_candidate_add(core, w->class_of);
+        else if (w->hold_us != 0 && w->claim_wait == 0)
+            core_hold_start(core, workload);
     } else if (w->phase == CORE_ACTIVE) {
         uint64_t ran_us = w->ran_us + (core->now_us - w->run_started_us);
         if (w->time_limit_us != 0 && ran_us >= w->time_limit_us) {

@@ -23,7 +23,7 @@
  *             CORE_HOLD_LEASES leases; to lend, O(claims), at most CORE_HOLD_LEASES.
  * Idea:       docs/internals/backfill.md   Tests: tests/unit/core/test_core_hold.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 struct lent {
     uint64_t end_us;
@@ -66,7 +66,7 @@ static void stopping_lend(struct mr_core *core, struct ends *ends)
 {
     ends->stopping_given = true;
     for (uint32_t i = 0; i < ends->stopping_count; i++) {
-        core_lease_lend(core, ends->stopping[i], false);
+        core_lease_lend(core, ends->stopping[i], false, false);
     }
 }
 
@@ -91,29 +91,30 @@ static bool ends_more(struct mr_core *core, struct ends *ends, const struct mr_s
 static void ends_lend(struct mr_core *core, struct ends *ends, uint32_t count)
 {
     for (; ends->given < count; ends->given++) {
-        (void)core_leases_lend(core, ends->jobs[ends->given].workload, false);
+        (void)core_leases_lend(core, ends->jobs[ends->given].workload, false, false);
     }
     for (; ends->given > count; ends->given--) {
-        (void)core_leases_lend(core, ends->jobs[ends->given - 1].workload, true);
+        (void)core_leases_lend(core, ends->jobs[ends->given - 1].workload, true, false);
     }
 }
 
 /* Gives back as few as will do, and leaves the plan taken. Returns its tasks; 0: there is none. */
-static uint32_t plan_soonest(struct mr_core *core, struct ends *ends,
+static uint32_t plan_soonest(struct mr_core *core, struct ends *ends, uint32_t workload,
                              const struct core_request *request, uint8_t *ret_type)
 {
     uint32_t failed = 0, next = 1;
-    uint32_t tasks = core_plan_make(core, request, ret_type);
-    if (tasks > 0) return tasks;
+    struct core_bound bound;
+    uint32_t tasks = core_plan_allowed(core, workload, request, ret_type, &bound);
+    if (tasks > 0 || bound.tenant != 0) return tasks;
     stopping_lend(core, ends);
-    tasks = core_plan_make(core, request, ret_type);
+    tasks = core_plan_allowed(core, workload, request, ret_type, &bound);
     if (tasks > 0) return tasks;
     for (;; next *= 2) {
         while (ends->count < next && ends_more(core, ends, request->shape)) {
         }
         if (ends->count == failed) return 0;
         ends_lend(core, ends, ends->count);
-        tasks = core_plan_make(core, request, ret_type);
+        tasks = core_plan_allowed(core, workload, request, ret_type, &bound);
         if (tasks > 0) break;
         failed = ends->count;
     }
@@ -122,7 +123,7 @@ static uint32_t plan_soonest(struct mr_core *core, struct ends *ends,
         uint32_t middle = failed + (enough - failed) / 2;
         core_plan_drop(core, request->shape);
         ends_lend(core, ends, middle);
-        tasks = core_plan_make(core, request, ret_type);
+        tasks = core_plan_allowed(core, workload, request, ret_type, &bound);
         if (tasks > 0)
             enough = middle;
         else
@@ -131,7 +132,7 @@ static uint32_t plan_soonest(struct mr_core *core, struct ends *ends,
     if (ends->given != enough) {
         if (tasks > 0) core_plan_drop(core, request->shape);
         ends_lend(core, ends, enough);
-        tasks = core_plan_make(core, request, ret_type);
+        tasks = core_plan_allowed(core, workload, request, ret_type, &bound);
     }
     MR_ASSERT(tasks > 0);
     return tasks;
@@ -144,13 +145,13 @@ static uint64_t ends_take(struct mr_core *core, struct ends *ends)
     uint64_t until_us = core->now_us;
     while (ends->given > 0) {
         const struct lent *last = &ends->jobs[--ends->given];
-        if (!core_leases_lend(core, last->workload, true))
+        if (!core_leases_lend(core, last->workload, true, false))
             until_us = MR_MAX(until_us, last->end_us);
     }
     for (uint32_t i = 0; ends->stopping_given && i < ends->stopping_count; i++) {
         uint32_t lease = ends->stopping[i];
         const struct core_lease *l = core_lease(core, lease);
-        core_lease_lend(core, lease, true);
+        core_lease_lend(core, lease, true, false);
         uint64_t end_us = core->now_us + core_workload(core, l->workload)->grace_us;
         if (core_node(core, l->node)->unsound) until_us = MR_MAX(until_us, end_us);
     }
@@ -178,23 +179,18 @@ bool core_hold_make(struct mr_core *core, uint32_t workload)
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == 0 && core->plan_count == 0);
     struct mr_reason reason;
-    uint32_t tenant = 0;
     uint8_t type = 0;
     if (core->hold_count == CORE_HOLDS || w->planned != 0) return false;
     struct core_request request = {.shape = &w->shape,
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = w->tasks_min,
                                    .tasks_max = w->tasks_min};
-    if (core_quota_tasks(core, w->tenant, &w->shape, w->tasks_min, true, &reason, &tenant) <
-            w->tasks_min ||
-        core_place_never(core, &request, &reason)) {
-        return false;
-    }
+    if (core_place_never(core, &request, &reason)) return false;
     struct ends ends;
     ends_init(core, &ends);
     struct core_released_kept kept;
     core_released_keep(core, &kept);
-    uint32_t tasks = plan_soonest(core, &ends, &request, &type);
+    uint32_t tasks = plan_soonest(core, &ends, workload, &request, &type);
     if (tasks > 0) {
         core_leases_from_plan(core, workload, tasks, type, true);
         w->accel_type = type;
@@ -214,11 +210,11 @@ bool core_hold_make(struct mr_core *core, uint32_t workload)
 void core_hold_start(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
-    struct mr_reason reason;
-    uint32_t tenant = 0;
+    const struct core_ask ask = {.shape = &w->shape, .tenant = w->tenant, .one_more_running = true};
+    struct core_bound bound = {.tenant = 0};
     MR_ASSERT(w->phase == CORE_WAITING && w->claimed > 0 && w->claim_wait == 0);
-    (void)core_quota_tasks(core, w->tenant, &w->shape, 0, true, &reason, &tenant);
-    if (tenant != 0) {
+    (void)core_quota_tasks(core, &ask, &bound);
+    if (bound.tenant != 0) {
         uint32_t class_of = w->class_of;
         core_claims_drop(core, workload);
         core_candidate_add(core, class_of);
@@ -231,11 +227,11 @@ void core_hold_start(struct mr_core *core, uint32_t workload)
 
 /* --- lending -------------------------------------------------------------------------------- */
 
-void core_claims_lend(struct mr_core *core, uint32_t workload, bool take)
+void core_claims_lend(struct mr_core *core, uint32_t workload, bool take, bool quota)
 {
     for (uint32_t i = core_workload(core, workload)->lease_first; i != 0;
          i = core_lease(core, i)->of_next) {
-        core_lease_lend(core, i, take);
+        core_lease_lend(core, i, take, quota);
     }
 }
 
@@ -259,7 +255,7 @@ uint32_t core_hold_lend(struct mr_core *core, uint32_t workload, bool below_only
         if (core->holds[i] == workload || !(before || ranks_below(h, w))) continue;
         leases += h->lease_count;
         if (leases > CORE_HOLD_LEASES) break;
-        core_claims_lend(core, core->holds[i], false);
+        core_claims_lend(core, core->holds[i], false, false);
         lent |= (uint32_t)1 << i;
     }
     return lent;
@@ -268,7 +264,7 @@ uint32_t core_hold_lend(struct mr_core *core, uint32_t workload, bool below_only
 void core_hold_take(struct mr_core *core, uint32_t lent)
 {
     for (; lent != 0; lent &= lent - 1) {
-        core_claims_lend(core, core->holds[__builtin_ctz(lent)], true);
+        core_claims_lend(core, core->holds[__builtin_ctz(lent)], true, false);
     }
 }
 

@@ -9,6 +9,7 @@
 #define MR_CORE_INT_H
 
 #include "core/core.h"
+#include "core/core_tenancy.h"
 
 /* --- times and bounds ---------------------------------------------------------------------- */
 
@@ -40,9 +41,8 @@
 #define CORE_END_RING         8192u       /* buckets of expected ends */
 #define CORE_COSTS            512u        /* arrivals among which a job's cost is ranked */
 #define CORE_REPAIRS          64u         /* gangs repaired in one step; the others queue again */
-#define CORE_TENANT_DEPTH     8u
-#define CORE_METER_WINDOW     1024u /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
-#define CORE_WALK             1024u /* workloads counted one by one for BEHIND */
+#define CORE_METER_WINDOW     1024u       /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
+#define CORE_WALK             1024u       /* workloads counted one by one for BEHIND */
 #define CORE_TREE_DEPTH       128u
 _Static_assert(CORE_METER_WINDOW >= 2 * MR_WIRE_UNSETTLED_MAX, "a worker's ends fit the window");
 
@@ -156,18 +156,6 @@ struct core_free_state {
     uint32_t class_of, pad;
 };
 
-struct core_tenant {
-    uint64_t quota_cpu_milli, quota_mem_mib, quota_accel_milli;
-    uint64_t cpu_milli, mem_mib, accel_milli; /* held, with everything below it */
-    uint64_t own_cpu_milli, own_mem_mib, own_accel_milli;
-    uint32_t parent, weight, running_max;
-    uint32_t running, pending; /* with everything below it */
-    uint32_t blocked_first;    /* classes that wait for this tenant's quota */
-    uint8_t present, depth, pad[2];
-    uint32_t share_epoch; /* share is of this state of the fleet; 0: out of date */
-    uint64_t share;
-};
-
 struct core_line {
     uint64_t quantity, from_us, to_us, rest; /* rest: fraction not charged yet, of a divisor */
     int64_t charge_nusd;
@@ -205,6 +193,8 @@ struct core_workload {
     uint64_t low_since_us, grow_us, lost_us; /* lost_us: when a lease was lost last */
     uint64_t hold_us;                        /* when it starts on the room it holds; 0: none */
     uint64_t order;                          /* arrival, kept over requeues */
+    uint64_t waits_us;                       /* since when it waits in its class */
+    uint64_t claim_until_us;                 /* then a claim that waits for quota is given up */
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max, tasks, ready, target, load_per_replica, low_peak;
     uint32_t run, restarts, restarts_max, failures, checkpoint_step;
@@ -215,16 +205,19 @@ struct core_workload {
     uint32_t claimed, claim_wait;        /* its claims; those on nodes that others still leave */
     uint32_t timer_at, line_first, told; /* told: service's size as last emitted */
     uint32_t victim_prev, victim_next, victim_list; /* victim_list: 1 + priority * types + type */
+    uint32_t own_prev, own_next;                    /* victims of its tenant */
+    uint32_t over_prev, over_next, over; /* over: the tenant above whose limit its claim lies */
     int32_t exit_code;
     uint8_t kind, state, phase, outcome, end_state, priority, topology, preemptible;
     uint8_t exit, counted_running, counted_pending, accel_type;
-    uint8_t clean;  /* no lease of this run has ended otherwise than with code 0 */
-    uint8_t repair; /* stops because a part of it was lost: keeps the rest of its nodes */
-    uint8_t pad[2];
+    uint8_t clean;     /* no lease of this run has ended otherwise than with code 0 */
+    uint8_t repair;    /* stops because a part of it was lost: keeps the rest of its nodes */
+    uint8_t over_type; /* of accelerators, of the claim that waits for quota */
+    uint8_t pad;
     uint32_t gone;                           /* tasks of this run whose leases have ended */
     uint32_t planned;                        /* its place among the planned jobs; 0: it is none */
     uint32_t end_bucket, end_prev, end_next; /* 1 + list of expected ends; 0: none */
-    uint32_t spares, pad2;
+    uint32_t spares;
 };
 
 struct core_lease {
@@ -253,6 +246,7 @@ struct core_class {
     uint32_t shortage;     /* a gang of any topology: tasks for which room is missing, */
     uint32_t credit;       /* and an upper bound of the room that came since */
     uint32_t victim_epoch; /* when its head was tried last */
+    uint32_t also_prev, also_next, also_tenant; /* whose quota of another type might help too */
 };
 #define CORE_WAIT_QUOTA 0xffffffffu
 
@@ -298,8 +292,10 @@ struct core_plan { /* taken from the fleet already */
     uint32_t node, tasks;
 };
 struct core_candidate {
-    uint64_t share, order;
-    uint32_t class_of, priority;
+    uint64_t share[CORE_SHARE_LEVELS]; /* of the tenants from the root down */
+    uint64_t order;
+    uint32_t class_of;
+    uint16_t priority, borrows;
 };
 
 struct core_repair {           /* noted within a step */
@@ -373,6 +369,8 @@ struct mr_core {
     uint32_t plan_count, candidate_count;
     uint32_t repair_count;
     struct core_repair repairs[CORE_REPAIRS];
+    uint32_t quiet;          /* what is given back is no news */
+    uint32_t plan_also;      /* whose quota of some type kept the last plan from more */
     uint32_t retry_all;      /* every class that waits is tried */
     uint32_t plan_short;     /* tasks that the last plan which failed was short of, at least */
     uint32_t released_count; /* above CORE_RELEASED_KEPT: more than are remembered */
@@ -567,19 +565,6 @@ uint32_t core_class_find(const struct mr_core *core, uint32_t workload);
 void core_class_tenant_freed(struct mr_core *core, uint32_t tenant);
 uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload);
 
-/* core_quota.c */
-bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event);
-/* Tasks of the shape that the quota of the tenant and of those above allow, at most `most`. */
-uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                          uint32_t most, bool one_more_running, struct mr_reason *ret_reason,
-                          uint32_t *ret_tenant);
-void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                     uint32_t tasks);
-void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                     uint32_t tasks);
-void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pending);
-uint64_t core_tenant_share(struct mr_core *core, uint32_t tenant);
-
 /* core_lease.c */
 uint32_t core_lease_find(const struct mr_core *core, uint64_t id);
 /* Makes leases out of the plan: claimed ones, or started at once. */
@@ -591,10 +576,10 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
  * bookkeeping is the caller's. */
 void core_lease_end(struct mr_core *core, uint32_t lease);
 void core_claims_drop(struct mr_core *core, uint32_t workload);
-/* Gives back for a moment what a lease holds, or takes it again; all leases of a gang but claims:
- * true when none of their nodes holds more than it has. */
-void core_lease_lend(struct mr_core *core, uint32_t lease, bool take);
-bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take);
+/* Gives back for a moment what a lease holds, its tenant's quota too or not, or takes it again; all
+ * leases of a gang but claims: true when none of their nodes holds more than it has. */
+void core_lease_lend(struct mr_core *core, uint32_t lease, bool take, bool quota);
+bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take, bool quota);
 /* The node of claims became free of others, or is not any more. */
 void core_node_sound_changed(struct mr_core *core, uint32_t node);
 void core_lease_started(struct mr_core *core, const struct mr_event_lease *event);
@@ -625,6 +610,7 @@ void core_gang_stop(struct mr_core *core, uint32_t workload, enum core_outcome o
 void core_gang_lease_ended(struct mr_core *core, uint32_t workload, uint32_t node,
                            enum mr_exit_kind exit, int32_t code);
 void core_gang_claim_ready(struct mr_core *core, uint32_t workload);
+void core_claim_wait(struct mr_core *core, uint32_t workload);
 void core_gang_due(struct mr_core *core, uint32_t workload);
 void core_gang_timer(struct mr_core *core, uint32_t workload);
 
@@ -658,7 +644,7 @@ void core_hold_start(struct mr_core *core, uint32_t workload);
  * those that begin after it surely has ended; returns the set of them, and takes them again. */
 uint32_t core_hold_lend(struct mr_core *core, uint32_t workload, bool below_only);
 void core_hold_take(struct mr_core *core, uint32_t lent);
-void core_claims_lend(struct mr_core *core, uint32_t workload, bool take);
+void core_claims_lend(struct mr_core *core, uint32_t workload, bool take, bool quota);
 /* Ends the holds that rank below it, 0: all. They are made anew within the step. */
 void core_hold_yield(struct mr_core *core, uint32_t workload);
 void core_hold_run(struct mr_core *core);
@@ -725,14 +711,6 @@ void core_service_join(struct mr_core *core, uint32_t workload);
 void core_service_replica_stop(struct mr_core *core, uint32_t lease, bool checkpoint);
 void core_service_update(struct mr_core *core, uint32_t workload);
 void core_load(struct mr_core *core, const struct mr_event_load *event);
-
-/* core_room.c */
-/* Asks lower work to go or to shrink so that the workload can start; its claim is then made. */
-bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request);
-bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_min,
-                      uint32_t tasks_max);
-void core_victim_join(struct mr_core *core, uint32_t workload);
-void core_victim_leave(struct mr_core *core, uint32_t workload);
 
 /* core_meter.c */
 bool core_price_set(struct mr_core *core, const struct mr_event_price *event);

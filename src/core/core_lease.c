@@ -10,7 +10,7 @@
  * Cost:       O(log nodes) to make and to end one.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_gang.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 uint32_t core_lease_find(const struct mr_core *core, uint64_t id)
 {
@@ -145,7 +145,7 @@ void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tas
     struct core_workload *w = core_workload(core, workload);
     bool service = core_is_service(w);
     uint32_t rank = 0;
-    core_quota_take(core, w->tenant, &w->shape, tasks);
+    core_quota_take(core, w->tenant, &w->shape, type, tasks);
     for (uint32_t i = 1; i <= core->plan_count; i++) {
         const struct core_plan *entry = core_plan(core, i);
         uint64_t devices = entry->devices;
@@ -273,7 +273,7 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
         w->ready--;
     }
     core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
-    core_quota_give(core, w->tenant, &w->shape, l->tasks);
+    core_quota_give(core, w->tenant, &w->shape, l->accel_type, l->tasks);
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
     if (core->hold_count > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
@@ -285,6 +285,7 @@ void core_claims_drop(struct mr_core *core, uint32_t workload)
 {
     struct core_workload *w = core_workload(core, workload);
     uint32_t lease = w->lease_first;
+    core_over_leave(core, workload);
     while (lease != 0) {
         uint32_t next = core_lease(core, lease)->of_next;
         if (core_lease(core, lease)->state == CORE_LEASE_CLAIM) core_lease_end(core, lease);
@@ -294,24 +295,25 @@ void core_claims_drop(struct mr_core *core, uint32_t workload)
     core_hold_forget(core, workload);
 }
 
-void core_lease_lend(struct mr_core *core, uint32_t lease, bool take)
+void core_lease_lend(struct mr_core *core, uint32_t lease, bool take, bool quota)
 {
     const struct core_lease *l = core_lease(core, lease);
-    const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
+    const struct core_workload *w = core_workload(core, l->workload);
+    if (quota) core_quota_lend(core, w->tenant, &w->shape, l->accel_type, l->tasks, take);
     if (take)
-        core_node_take(core, l->node, shape, l->tasks, l->devices);
+        core_node_take(core, l->node, &w->shape, l->tasks, l->devices);
     else
-        core_node_give(core, l->node, shape, l->tasks, l->devices);
+        core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
 }
 
-bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take)
+bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take, bool quota)
 {
     bool sound = true;
     uint32_t lease = core_workload(core, workload)->lease_first;
     for (; lease != 0; lease = core_lease(core, lease)->of_next) {
         const struct core_lease *l = core_lease(core, lease);
         if (l->state == CORE_LEASE_CLAIM) continue;
-        core_lease_lend(core, lease, take);
+        core_lease_lend(core, lease, take, quota);
         if (core_node(core, l->node)->unsound) sound = false;
     }
     return sound;

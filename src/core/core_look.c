@@ -7,7 +7,7 @@
  * Cost:       O(1) each, walks O(1) amortised.
  * Tests:      tests/unit/core/test_core_look.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 static void workload_put(const struct mr_core *core, uint32_t workload,
                          struct mr_workload_info *ret)
@@ -179,23 +179,49 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
     return 0;
 }
 
+static struct mr_lending lending_of(const struct core_amount *a)
+{
+    uint64_t borrow = a->limit == UINT64_MAX ? UINT64_MAX : a->limit - a->nominal;
+    /* Without a quota there is nothing to borrow. */
+    return (struct mr_lending){.borrow_max = a->nominal == UINT64_MAX ? 0 : borrow,
+                               .keep = a->keep};
+}
+
 int mr_core_tenant(const struct mr_core *core, struct mr_tenant_id id, struct mr_tenant_info *ret)
 {
     if (id.v == 0 || id.v > core->limits.tenants) return MR_ENOT_FOUND;
     const struct core_tenant *t = core_tenant(core, id.v);
     if (!t->present) return MR_ENOT_FOUND;
+    const struct core_amount *a = t->amounts;
     *ret = (struct mr_tenant_info){.tenant = {.id = id,
                                               .parent = {t->parent},
                                               .weight = t->weight,
-                                              .quota_cpu_milli = t->quota_cpu_milli,
-                                              .quota_mem_mib = t->quota_mem_mib,
-                                              .quota_accel_milli = t->quota_accel_milli,
-                                              .running_max = t->running_max},
-                                   .cpu_milli = t->cpu_milli,
-                                   .mem_mib = t->mem_mib,
-                                   .accel_milli = t->accel_milli,
+                                              .quota_cpu_milli = a[0].nominal,
+                                              .quota_mem_mib = a[1].nominal,
+                                              .quota_accel_milli = a[CORE_ACCEL].nominal,
+                                              .running_max = t->running_max,
+                                              .reclaim = (enum mr_preempt)t->reclaim,
+                                              .within = (enum mr_preempt)t->within,
+                                              .half_life_us = t->half_life_us},
+                                   .cpu_milli = a[0].held,
+                                   .mem_mib = a[1].held,
+                                   .accel_milli = a[CORE_ACCEL].held,
+                                   .share = core_share_of(core, id.v),
                                    .running = t->running,
                                    .pending = t->pending};
+    for (uint32_t i = 0; i < MR_RESOURCE_COUNT; i++) {
+        ret->tenant.lending[i] = lending_of(&a[i]);
+        ret->used[i] = a[i].load;
+        ret->past[i] = core_past_of(core, id.v, i);
+    }
+    uint32_t n = 0;
+    for (uint64_t left = t->typed; left != 0 && n < MR_TENANT_TYPES_MAX; left &= left - 1) {
+        uint8_t type = (uint8_t)__builtin_ctzll(left);
+        const struct core_amount *of = &a[CORE_ACCEL + type];
+        ret->type_milli[n] = of->held;
+        ret->tenant.types[n++] = (struct mr_type_quota){
+            .accel_type = type, .quota_milli = of->nominal, .lending = lending_of(of)};
+    }
     return 0;
 }
 

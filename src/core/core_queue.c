@@ -5,7 +5,8 @@
  * come first served; if its head cannot start, none behind it can. A class that cannot start waits
  * for what it lacks: for a node with room for one more task (in a list by devices needed), or for
  * a tenant's quota. A step tries only the classes that what it freed may help, in the order of
- * priority, then share of the tenant, then arrival.
+ * priority, then shares of the tenant and of those above it, then arrival; who is
+ * within its own quota goes before who borrows.
  *
  * Owns:       classes and their lists, the candidates of a step.
  * Invariants: (1) a class has a member; its members are alike;
@@ -15,7 +16,7 @@
  * Cost:       O(1) to wait; a step O(log classes) for each class it tries, however many wait.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_queue.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 /* --- classes ------------------------------------------------------------------------------- */
 
@@ -84,6 +85,32 @@ static void wait_leave(struct mr_core *core, uint32_t class_of)
     c->wait_next = 0;
 }
 
+static void also_leave(struct mr_core *core, uint32_t class_of)
+{
+    struct core_class *c = core_class(core, class_of);
+    if (c->also_tenant == 0) return;
+    if (c->also_prev != 0)
+        core_class(core, c->also_prev)->also_next = c->also_next;
+    else
+        core_tenant(core, c->also_tenant)->also_first = c->also_next;
+    if (c->also_next != 0) core_class(core, c->also_next)->also_prev = c->also_prev;
+    c->also_tenant = 0;
+    c->also_prev = 0;
+    c->also_next = 0;
+}
+
+static void also_join(struct mr_core *core, uint32_t class_of, uint32_t tenant)
+{
+    struct core_class *c = core_class(core, class_of);
+    also_leave(core, class_of);
+    if (tenant == 0) return;
+    uint32_t *head = &core_tenant(core, tenant)->also_first;
+    c->also_tenant = tenant;
+    c->also_next = *head;
+    if (*head != 0) core_class(core, *head)->also_prev = class_of;
+    *head = class_of;
+}
+
 /* tenant 0: for room. */
 static void wait_join(struct mr_core *core, uint32_t class_of, uint32_t tenant)
 {
@@ -117,6 +144,7 @@ static void class_drop(struct mr_core *core, uint32_t class_of)
     struct core_class *c = core_class(core, class_of);
     MR_INVARIANT(1, c->count == 0 && c->head == 0 && c->tail == 0);
     wait_leave(core, class_of);
+    also_leave(core, class_of);
     uint32_t *link = class_bucket(core, c);
     while (*link != class_of) {
         MR_ASSERT(*link != 0);
@@ -218,8 +246,11 @@ uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload)
 
 static bool sooner(const struct core_candidate *a, const struct core_candidate *b)
 {
+    if (a->borrows != b->borrows) return a->borrows < b->borrows;
     if (a->priority != b->priority) return a->priority < b->priority;
-    if (a->share != b->share) return a->share < b->share;
+    for (uint32_t i = 0; i < CORE_SHARE_LEVELS; i++) {
+        if (a->share[i] != b->share[i]) return a->share[i] < b->share[i];
+    }
     return a->order < b->order;
 }
 
@@ -233,6 +264,28 @@ static void candidate_sift_up(struct mr_core *core, uint32_t at)
     *core_candidate(core, at) = moved;
 }
 
+/* Whether its next start would use what belongs to others. Who is within its own quota goes first,
+ * whatever the class: that saves taking it back. */
+static bool class_borrows(const struct mr_core *core, const struct core_class *c)
+{
+    bool lends = false;
+    for (uint32_t at = c->tenant; at != 0; at = core_tenant(core, at)->parent)
+        lends = lends || core_tenant(core, at)->lends != 0;
+    const struct core_ask ask = {
+        .shape = &c->shape, .tenant = c->tenant, .most = MR_MAX(c->tasks_min, 1u)};
+    return lends && core_quota_borrows(core, &ask, 0);
+}
+
+static void candidate_fill(struct mr_core *core, uint32_t class_of, struct core_candidate *ret)
+{
+    const struct core_class *c = core_class(core, class_of);
+    ret->class_of = class_of;
+    ret->borrows = class_borrows(core, c);
+    ret->priority = c->priority;
+    ret->order = core_workload(core, c->head)->order;
+    core_share_path(core, c->tenant, ret->share);
+}
+
 void core_candidate_add(struct mr_core *core, uint32_t class_of)
 {
     struct core_class *c = core_class(core, class_of);
@@ -240,11 +293,7 @@ void core_candidate_add(struct mr_core *core, uint32_t class_of)
     c->candidate = 1;
     MR_ASSERT(c->head != 0);
     core->candidate_count++;
-    *core_candidate(core, core->candidate_count) =
-        (struct core_candidate){.class_of = class_of,
-                                .priority = c->priority,
-                                .share = core_tenant_share(core, c->tenant),
-                                .order = core_workload(core, c->head)->order};
+    candidate_fill(core, class_of, core_candidate(core, core->candidate_count));
     candidate_sift_up(core, core->candidate_count);
 }
 
@@ -365,6 +414,10 @@ void core_class_tenant_freed(struct mr_core *core, uint32_t tenant)
     for (; class_of != 0; class_of = core_class(core, class_of)->wait_next) {
         if (core_class(core, class_of)->count > 0) core_candidate_add(core, class_of);
     }
+    class_of = core_tenant(core, tenant)->also_first;
+    for (; class_of != 0; class_of = core_class(core, class_of)->also_next) {
+        if (core_class(core, class_of)->count > 0) core_candidate_add(core, class_of);
+    }
 }
 
 static void class_try(struct mr_core *core, const struct core_candidate *candidate)
@@ -376,8 +429,9 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
         return;
     }
     /* Shares only rise while a step starts work: a key that is out of date sorts too early. */
-    uint64_t share = core_tenant_share(core, c->tenant);
-    if (share > candidate->share && core->candidate_count > 0) {
+    struct core_candidate fresh;
+    candidate_fill(core, class_of, &fresh);
+    if (core->candidate_count > 0 && sooner(candidate, &fresh)) {
         core_candidate_add(core, class_of);
         return;
     }
@@ -386,6 +440,7 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
     uint32_t tenant = 0;
     bool service = core_is_service(core_workload(core, head));
     core->plan_short = 0;
+    core->plan_also = 0;
     c->victim_epoch = core->victim_epoch;
     c->candidate = 1; /* so that it is not dropped when its last member leaves */
     bool started = service ? core_service_try(core, head, &reason, &tenant)
@@ -398,6 +453,7 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
     } else {
         wait_join(core, class_of, tenant);
         if (!service && tenant == 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
+        also_join(core, class_of, core->plan_also);
         c->shortage = core->plan_short == UINT32_MAX ? 0 : core->plan_short;
         c->credit = 0;
         core_trace(core, "workload %llu waits: %s",

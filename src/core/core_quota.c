@@ -1,175 +1,246 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tenants: their tree, what they hold, what they may hold, and their fair share.
+/* Quotas: what tenants hold, what they may hold, what they borrow and lend.
  *
- * Owns:       tenants.
+ * A tenant counts against its parent with what it holds, or with what it keeps from others if that
+ * is more. So "siblings may use what it does not use, but for what it keeps" is one comparison on
+ * the way up, and what it lent out shows as its parent's load.
+ *
+ * Owns:       what tenants hold, the claims that wait for a quota.
  * Invariants: (1) a tenant's held amounts are the sums over the leases and claims of its own
  *             workloads and of those of the tenants below it;
- *             (2) the tree has no cycle and is at most CORE_TENANT_DEPTH deep;
- *             (3) own amounts are never more than held ones.
+ *             (2) its load is what it holds itself, with the larger of load and keep of each tenant
+ *             below it;
+ *             (3) what starts without a claim lies within every limit above it.
  * Never:      I/O, clock, allocation, recursion.
- * Cost:       O(CORE_TENANT_DEPTH) each.
- * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_quota.c
+ * Cost:       O(CORE_TENANT_DEPTH) each; giving back in addition the classes that wait for it.
+ * Idea:       docs/internals/tenancy.md   Tests: tests/unit/core/test_core_quota.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
-static bool tenant_present(const struct mr_core *core, uint32_t tenant)
+/* What one task takes: vCPU, memory, accelerators in sum and of its type. */
+struct part {
+    uint32_t amount;
+    uint64_t each;
+};
+static uint32_t parts_of(const struct mr_shape *shape, uint32_t type, struct part parts[4])
 {
-    if (tenant == 0 || tenant > core->limits.tenants) return false;
-    return core_tenant(core, tenant)->present != 0;
-}
-
-/* Depth of the tenant when it hangs below `parent`; 0 when there is a cycle or it is too deep. */
-static uint32_t depth_below(const struct mr_core *core, uint32_t tenant, uint32_t parent)
-{
-    uint32_t depth = 1;
-    for (uint32_t at = parent; at != 0; at = core_tenant(core, at)->parent) {
-        if (at == tenant) return 0;
-        if (++depth > CORE_TENANT_DEPTH) return 0;
+    uint32_t n = 0;
+    if (shape->accel_milli > 0) {
+        parts[n++] = (struct part){CORE_ACCEL, shape->accel_milli};
+        if (type != 0) parts[n++] = (struct part){CORE_ACCEL + type, shape->accel_milli};
     }
-    return depth;
+    if (shape->cpu_milli > 0) parts[n++] = (struct part){0, shape->cpu_milli};
+    if (shape->mem_mib > 0) parts[n++] = (struct part){1, shape->mem_mib};
+    return n;
 }
 
-static void amounts_move(struct mr_core *core, uint32_t from, const struct core_tenant *t, int sign)
+static enum mr_resource resource_of(uint32_t amount)
 {
-    for (uint32_t at = from; at != 0; at = core_tenant(core, at)->parent) {
-        struct core_tenant *above = core_tenant(core, at);
-        above->cpu_milli += (uint64_t)sign * t->cpu_milli;
-        above->mem_mib += (uint64_t)sign * t->mem_mib;
-        above->accel_milli += (uint64_t)sign * t->accel_milli;
-        above->running += (uint32_t)sign * t->running;
-        above->pending += (uint32_t)sign * t->pending;
-    }
+    return amount >= CORE_ACCEL ? MR_RESOURCE_ACCEL : (enum mr_resource)amount;
 }
 
-/* What hangs below a tenant keeps its depth, so only leaves may go deeper. */
-static bool leaf(const struct mr_core *core, uint32_t tenant)
-{
-    for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
-        const struct core_tenant *t = core_tenant(core, i);
-        if (t->present && t->parent == tenant) return false;
-    }
-    return true;
-}
+/* --- asking ---------------------------------------------------------------------------------- */
 
-static void tenant_make(struct mr_core *core, uint32_t id)
+/* How much more of the amount every tenant from this one up has room for; *ret_tenant is the one
+ * that has the least. What a tenant keeps counts above it already. */
+static uint64_t room_above(const struct mr_core *core, uint32_t tenant, uint32_t amount,
+                           bool borrow, uint32_t *ret_tenant)
 {
-    struct core_table *table = &core->tables[CORE_TENANTS];
-    struct core_table *sums = &core->tables[CORE_SUM_LINES];
-    table->used = MR_MAX(table->used, id + 1);
-    table->live++;
-    sums->used = MR_MAX(sums->used, (id + 1) * CORE_SUMS);
-    core_tenant(core, id)->present = 1;
-}
-
-bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event)
-{
-    uint32_t id = event->id.v, parent = event->parent.v;
-    if (id == 0 || id > core->limits.tenants) return false;
-    if (event->weight == 0 || event->weight > 1000) return false;
-    if (parent != 0 && !tenant_present(core, parent)) return false;
-    uint32_t depth = depth_below(core, id, parent);
-    if (depth == 0) return false;
-    struct core_tenant *t = core_tenant(core, id);
-    bool moves = t->present && t->parent != parent;
-    if (moves && depth > t->depth && !leaf(core, id)) return false;
-    if (!t->present) tenant_make(core, id);
-    if (moves) {
-        amounts_move(core, t->parent, t, -1);
-        for (uint32_t at = t->parent; at != 0; at = core_tenant(core, at)->parent) {
-            core_class_tenant_freed(core, at); /* of its own work too: their quota binds no more */
-        }
-        amounts_move(core, parent, t, 1);
-    }
-    t->parent = parent;
-    t->depth = (uint8_t)depth;
-    t->weight = event->weight;
-    t->share_epoch = 0;
-    t->quota_cpu_milli = event->quota_cpu_milli;
-    t->quota_mem_mib = event->quota_mem_mib;
-    t->quota_accel_milli = event->quota_accel_milli;
-    t->running_max = event->running_max;
-    core_class_tenant_freed(core, id); /* its limits may have risen */
-    return true;
-}
-
-static uint64_t tasks_within(uint64_t held, uint64_t quota, uint64_t each, uint64_t most)
-{
-    if (each == 0 || quota == UINT64_MAX) return most;
-    if (held >= quota) return 0;
-    return MR_MIN(most, (quota - held) / each);
-}
-
-uint32_t core_quota_tasks(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                          uint32_t most, bool one_more_running, struct mr_reason *ret_reason,
-                          uint32_t *ret_tenant)
-{
-    uint64_t tasks = most;
+    uint64_t room = UINT64_MAX, kept = 0;
     for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
+        const struct core_amount *a = &core_tenant(core, at)->amounts[amount];
+        uint64_t limit = borrow ? a->limit : a->nominal;
+        if (limit != UINT64_MAX) {
+            uint64_t here = kept + (limit > a->load ? limit - a->load : 0);
+            if (here < room) {
+                room = here;
+                *ret_tenant = at;
+            }
+        }
+        if (a->keep > a->load) kept += a->keep - a->load;
+    }
+    return room;
+}
+
+uint32_t core_quota_tasks(const struct mr_core *core, const struct core_ask *ask,
+                          struct core_bound *ret)
+{
+    uint64_t tasks = ask->most;
+    for (uint32_t at = ask->tenant; at != 0 && ask->one_more_running;
+         at = core_tenant(core, at)->parent) {
         const struct core_tenant *t = core_tenant(core, at);
-        if (one_more_running && t->running >= t->running_max) {
-            *ret_reason = (struct mr_reason){
-                .code = MR_REASON_TENANT_JOBS, .a = t->running, .b = t->running_max};
-            *ret_tenant = at;
-            return 0;
-        }
-        const struct {
-            uint64_t held, quota, each;
-            enum mr_resource resource;
-        } amounts[] = {
-            {t->accel_milli, t->quota_accel_milli, shape->accel_milli, MR_RESOURCE_ACCEL},
-            {t->cpu_milli, t->quota_cpu_milli, shape->cpu_milli, MR_RESOURCE_CPU},
-            {t->mem_mib, t->quota_mem_mib, shape->mem_mib, MR_RESOURCE_MEMORY},
-        };
-        for (size_t i = 0; i < MR_COUNT_OF(amounts); i++) {
-            uint64_t within =
-                tasks_within(amounts[i].held, amounts[i].quota, amounts[i].each, tasks);
-            if (within >= tasks) continue;
-            tasks = within;
-            *ret_reason = (struct mr_reason){.code = MR_REASON_QUOTA,
-                                             .resource = amounts[i].resource,
-                                             .a = amounts[i].held,
-                                             .b = amounts[i].quota,
-                                             .c = amounts[i].each};
-            *ret_tenant = at;
-        }
+        if (t->running < t->running_max) continue;
+        *ret = (struct core_bound){
+            .reason = {.code = MR_REASON_TENANT_JOBS, .a = t->running, .b = t->running_max},
+            .tenant = at};
+        return 0;
+    }
+    struct part parts[4];
+    uint32_t count = parts_of(ask->shape, ask->type, parts);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t tenant = 0;
+        uint64_t room = room_above(core, ask->tenant, parts[i].amount, ask->borrow, &tenant);
+        if (room / parts[i].each >= tasks) continue;
+        tasks = room / parts[i].each;
+        const struct core_amount *a = &core_tenant(core, tenant)->amounts[parts[i].amount];
+        *ret = (struct core_bound){.reason = {.code = MR_REASON_QUOTA,
+                                              .resource = resource_of(parts[i].amount),
+                                              .a = a->load,
+                                              .b = ask->borrow ? a->limit : a->nominal,
+                                              .c = parts[i].each},
+                                   .tenant = tenant,
+                                   .amount = parts[i].amount};
     }
     return (uint32_t)tasks;
 }
 
-static void held_change(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                        uint32_t tasks, bool take)
+bool core_quota_borrows(const struct mr_core *core, const struct core_ask *ask, uint32_t top)
 {
-    MR_ASSERT(tasks > 0);
-    uint64_t cpu = (uint64_t)shape->cpu_milli * tasks;
-    uint64_t mem = (uint64_t)shape->mem_mib * tasks;
-    uint64_t accel = (uint64_t)shape->accel_milli * tasks;
-    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
-        struct core_tenant *t = core_tenant(core, at);
-        uint64_t *held[2][3] = {{&t->cpu_milli, &t->mem_mib, &t->accel_milli},
-                                {&t->own_cpu_milli, &t->own_mem_mib, &t->own_accel_milli}};
-        uint32_t rows = at == tenant ? 2 : 1;
-        if (at == tenant) t->share_epoch = 0;
-        const uint64_t amount[3] = {cpu, mem, accel};
-        for (uint32_t row = 0; row < rows; row++) {
-            for (uint32_t i = 0; i < 3; i++) {
-                MR_INVARIANT(1, take || *held[row][i] >= amount[i]);
-                *held[row][i] += take ? amount[i] : (uint64_t)0 - amount[i];
-            }
+    struct part parts[4];
+    uint32_t count = parts_of(ask->shape, ask->type, parts);
+    for (uint32_t at = ask->tenant; at != top && at != 0; at = core_tenant(core, at)->parent) {
+        const struct core_tenant *t = core_tenant(core, at);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct core_amount *a = &t->amounts[parts[i].amount];
+            if (a->nominal == UINT64_MAX) continue;
+            if (a->load + parts[i].each * ask->most > a->nominal) return true;
         }
-        if (!take) core_class_tenant_freed(core, at);
+    }
+    return false;
+}
+
+uint32_t core_quota_over(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                         uint32_t type)
+{
+    struct part parts[4];
+    uint32_t count = parts_of(shape, type, parts);
+    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
+        for (uint32_t i = 0; i < count; i++) {
+            const struct core_amount *a = &core_tenant(core, at)->amounts[parts[i].amount];
+            if (a->load > a->limit) return at;
+        }
+    }
+    return 0;
+}
+
+/* --- types ----------------------------------------------------------------------------------- */
+
+void core_passes_begin(const struct mr_core *core, struct core_passes *passes,
+                       const struct core_request *request, uint32_t tenant)
+{
+    uint64_t typed = 0;
+    passes->request = *request;
+    passes->at = 0;
+    passes->count = 1;
+    passes->present = 1;
+    passes->types[0] = 0;
+    if (request->shape->accel_milli == 0) return;
+    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent)
+        typed |= core_tenant(core, at)->typed;
+    if (typed == 0) return; /* then one try with all types is as good */
+    passes->narrowed = *request->shape;
+    memset(passes->narrowed.accel_types, 0, sizeof passes->narrowed.accel_types);
+    passes->count = core_shape_types(core, request->shape, passes->types);
+    passes->present = passes->count;
+    /* A type that the fleet lacks now may come: who is allowed some of it waits for room. */
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < passes->count; i++)
+        known |= 1u << passes->types[i];
+    for (uint8_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
+        if (((known >> type) & 1) || !core_shape_accepts(request->shape, type)) continue;
+        passes->types[passes->count++] = type;
+    }
+    passes->request.shape = &passes->narrowed;
+}
+
+bool core_passes_next(const struct mr_core *core, struct core_passes *passes, struct core_ask *ask,
+                      struct core_bound *ret_bound)
+{
+    while (passes->at < passes->count) {
+        struct core_bound bound = {.tenant = 0};
+        ask->type = passes->types[passes->at++];
+        uint32_t allowed = core_quota_tasks(core, ask, &bound);
+        if (ask->type != 0) passes->narrowed.accel_types[0] = ask->type;
+        if (allowed >= passes->request.tasks_min) {
+            passes->request.tasks_max = allowed;
+            return true;
+        }
+        /* What relieves a tenant relieves those above it too: it waits at the highest. */
+        uint32_t highest = ret_bound->highest;
+        if (ret_bound->tenant == 0) *ret_bound = bound;
+        if (highest == 0 || core_tenant_above(core, bound.tenant, highest)) highest = bound.tenant;
+        ret_bound->highest = highest;
+    }
+    return false;
+}
+
+/* --- holding --------------------------------------------------------------------------------- */
+
+void core_quota_load(struct mr_core *core, uint32_t tenant, uint32_t amount, int64_t more)
+{
+    for (uint32_t at = tenant; at != 0 && more != 0; at = core_tenant(core, at)->parent) {
+        struct core_amount *a = &core_tenant(core, at)->amounts[amount];
+        uint64_t before = MR_MAX(a->load, a->keep);
+        MR_INVARIANT(2, more > 0 || a->load >= (uint64_t)-more);
+        a->load += (uint64_t)more;
+        more = (int64_t)(MR_MAX(a->load, a->keep) - before);
     }
 }
 
-void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                     uint32_t tasks)
+static void held_change(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                        uint32_t type, int64_t tasks)
 {
-    held_change(core, tenant, shape, tasks, true);
+    struct part parts[4];
+    uint32_t count = parts_of(shape, type, parts);
+    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
+        struct core_tenant *t = core_tenant(core, at);
+        core_past_pass(core, at);
+        t->share_epoch = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            int64_t more = (int64_t)parts[i].each * tasks;
+            struct core_amount *a = &t->amounts[parts[i].amount];
+            MR_INVARIANT(1, more > 0 || a->held >= (uint64_t)-more);
+            a->held += (uint64_t)more;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++)
+        core_quota_load(core, tenant, parts[i].amount, (int64_t)parts[i].each * tasks);
+}
+
+void core_quota_take(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                     uint32_t type, uint32_t tasks)
+{
+    MR_ASSERT(tasks > 0);
+    held_change(core, tenant, shape, type, tasks);
+}
+
+void core_quota_lend(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
+                     uint32_t type, uint32_t tasks, bool take)
+{
+    held_change(core, tenant, shape, type, take ? (int64_t)tasks : -(int64_t)tasks);
 }
 
 void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                     uint32_t tasks)
+                     uint32_t type, uint32_t tasks)
 {
-    held_change(core, tenant, shape, tasks, false);
+    MR_ASSERT(tasks > 0);
+    held_change(core, tenant, shape, type, -(int64_t)tasks);
+    if (core->quiet) return;
+    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
+        core_class_tenant_freed(core, at);
+        /* Those claims look again, each for its whole way up. */
+        uint32_t workload = core_tenant(core, at)->claim_first;
+        while (workload != 0) {
+            struct core_workload *w = core_workload(core, workload);
+            uint32_t next = w->over_next;
+            if (core_quota_over(core, w->tenant, &w->shape, w->over_type) == 0) {
+                core_over_leave(core, workload);
+                if (w->claim_wait == 0 && w->phase == CORE_CLAIMING)
+                    core_timer_set(core, workload, core->now_us);
+            }
+            workload = next;
+        }
+    }
 }
 
 void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pending)
@@ -186,22 +257,34 @@ void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pe
     }
 }
 
-/* Dominant share over weight, in 2^-32 of the fleet (Ghodsi et al. 2011, section 4.1). */
-uint64_t core_tenant_share(struct mr_core *core, uint32_t tenant)
+/* --- claims above a limit -------------------------------------------------------------------- */
+
+void core_over_join(struct mr_core *core, uint32_t workload, uint32_t type)
 {
+    struct core_workload *w = core_workload(core, workload);
+    MR_ASSERT(w->over == 0 && w->claimed > 0);
+    uint32_t tenant = core_quota_over(core, w->tenant, &w->shape, type);
+    if (tenant == 0) return;
     struct core_tenant *t = core_tenant(core, tenant);
-    MR_ASSERT(t->weight > 0);
-    if (t->share_epoch == core->share_epoch) return t->share;
-    const uint64_t parts[3][2] = {{t->own_cpu_milli, core->cpu_milli},
-                                  {t->own_mem_mib, core->mem_mib},
-                                  {t->own_accel_milli, core->accel_milli}};
-    uint64_t share = 0;
-    for (uint32_t i = 0; i < 3; i++) {
-        uint64_t held = MR_MIN(parts[i][0], parts[i][1]);
-        if (held == 0) continue;
-        share = MR_MAX(share, mr_mul_div_u64(held, (uint64_t)1 << 32, parts[i][1]));
-    }
-    t->share = share * 1000 / t->weight;
-    t->share_epoch = core->share_epoch;
-    return t->share;
+    w->over = tenant;
+    w->over_type = (uint8_t)type;
+    w->over_prev = 0;
+    w->over_next = t->claim_first;
+    if (w->over_next != 0) core_workload(core, w->over_next)->over_prev = workload;
+    t->claim_first = workload;
+    w->claim_until_us = core->now_us + CORE_CLAIM_US;
+}
+
+void core_over_leave(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    if (w->over == 0) return;
+    if (w->over_prev != 0)
+        core_workload(core, w->over_prev)->over_next = w->over_next;
+    else
+        core_tenant(core, w->over)->claim_first = w->over_next;
+    if (w->over_next != 0) core_workload(core, w->over_next)->over_prev = w->over_prev;
+    w->over = 0;
+    w->over_prev = 0;
+    w->over_next = 0;
 }

@@ -7,7 +7,7 @@
  * Cost:       O(log nodes), for topologies as in core_place.c.
  * Tests:      tests/unit/core/test_core_reason.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 /* Enough of what it is short of is free, but held for others. */
 static void held_for_others(const struct mr_core *core, const struct core_request *request,
@@ -46,21 +46,26 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
     }
     bool service = core_is_service(w);
     uint32_t least = service ? 1 : w->tasks_min;
-    uint32_t blocker = 0;
-    struct mr_reason reason = {.code = MR_REASON_NONE};
-    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, least,
-                                        !service || w->tasks == 0, &reason, &blocker);
-    if (allowed < least) {
-        if (reason.code == MR_REASON_QUOTA) reason.c *= least;
-        *ret = reason;
-        return;
-    }
     struct core_request request = {.shape = &w->shape,
                                    .topology =
                                        service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
                                    .tasks_min = least,
                                    .tasks_max = least};
-    core_place_reason(core, &request, ret);
+    struct core_ask ask = {.shape = &w->shape,
+                           .tenant = w->tenant,
+                           .most = least,
+                           .one_more_running = !service || w->tasks == 0,
+                           .borrow = w->preemptible != 0};
+    struct core_bound bound = {.tenant = 0};
+    struct core_passes passes;
+    core_passes_begin(core, &passes, &request, w->tenant);
+    bool allowed = core_passes_next(core, &passes, &ask, &bound) && passes.at <= passes.present;
+    if (!allowed && bound.tenant != 0) {
+        if (bound.reason.code == MR_REASON_QUOTA) bound.reason.c *= least;
+        *ret = bound.reason;
+        return;
+    }
+    core_place_reason(core, allowed ? &passes.request : &request, ret);
     if (!service) held_for_others(core, &request, ret);
 }
 
@@ -92,7 +97,8 @@ int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_
         waiting_why(core, workload, ret);
         break;
     case CORE_CLAIMING:
-        *ret = (struct mr_reason){.code = MR_REASON_MAKING_ROOM, .a = w->claim_wait};
+        *ret = (struct mr_reason){.code = MR_REASON_MAKING_ROOM,
+                                  .a = MR_MAX(w->claim_wait, w->over != 0 ? 1u : 0u)};
         break;
     case CORE_ENDING:
         if (w->outcome == CORE_OUTCOME_END) break;

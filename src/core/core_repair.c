@@ -16,7 +16,7 @@
  * Idea:       docs/internals/core.md; Jiang et al. (MegaScale), NSDI 2024, section 4; Wan et al.
  *             (ByteRobust), SOSP 2025   Tests: tests/unit/core/test_core_repair.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node)
 {
@@ -90,13 +90,17 @@ static bool missing_plan(struct mr_core *core, const struct core_workload *w, ui
 static uint32_t missing_fill(struct mr_core *core, const struct core_repair *note, uint32_t kept)
 {
     const struct core_workload *w = core_workload(core, note->workload);
-    uint32_t most = w->tasks_max + w->spares, tenant = 0;
+    uint32_t most = w->tasks_max + w->spares;
     uint32_t sizes[3] = {MR_MIN(w->tasks, most), MR_MIN(w->tasks, most),
                          MR_MIN(w->tasks, w->tasks_max)};
-    struct mr_reason reason;
+    struct core_bound bound;
     if (w->tasks >= w->tasks_max && w->tasks < most) {
-        sizes[0] +=
-            core_quota_tasks(core, w->tenant, &w->shape, most - w->tasks, false, &reason, &tenant);
+        const struct core_ask ask = {.shape = &w->shape,
+                                     .tenant = w->tenant,
+                                     .most = most - w->tasks,
+                                     .type = w->accel_type,
+                                     .borrow = w->preemptible != 0};
+        sizes[0] += core_quota_tasks(core, &ask, &bound);
     }
     for (uint32_t i = 0; i < MR_COUNT_OF(sizes); i++) {
         if (sizes[i] <= kept) return kept;

@@ -7,34 +7,19 @@
  * smaller run, the rest is asked to stop. Nodes then hold more than they have until that is done,
  * and claims on them wait; nobody else can take the room meanwhile.
  *
- * Cost of a victim: device-microseconds since its last checkpoint. Gangs that can shrink come
- * before those that must go.
+ * Cost of a victim: device-microseconds since its last checkpoint, and those of a restart. Gangs
+ * that can shrink come before those that must go. What goes because of quotas is chosen by
+ * core_reclaim.c and made room of here.
  *
  * Owns:       the lists of possible victims.
  * Invariants: (1) nobody is asked to stop unless the claimant's plan came off;
  *             (2) a gang that is only shrunk keeps a claim for at least its tasks_min;
- *             (3) the fleet is as before when no room can be made.
+ *             (3) the fleet and the quotas are as before when no room can be made.
  * Never:      I/O, clock, allocation, recursion.
  * Cost:       O(leases of at most CORE_VICTIMS victims * log nodes), a handful of plans.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_room.c
  */
-#include "core_int.h"
-
-struct unit {
-    uint64_t cost;
-    uint32_t workload;
-    uint32_t lease; /* one replica of a service; 0: the whole gang */
-    bool shrink;    /* has a smaller size */
-    bool stop;      /* may be stopped whole */
-    bool needed;    /* its room is part of the claim */
-};
-
-struct room {
-    struct unit units[CORE_VICTIMS];
-    uint32_t count, given;
-    uint32_t stopping[CORE_STOPPING_LOOKED];
-    uint32_t stopping_count;
-};
+#include "core_quota.h"
 
 /* --- lists of possible victims -----------------------------------------------------------------
  */
@@ -52,6 +37,10 @@ void core_victim_join(struct mr_core *core, uint32_t workload)
     *head = workload;
     core->victim_count[w->priority]++;
     core->victim_epoch++;
+    uint32_t *own = &core_tenant(core, w->tenant)->victim_first;
+    w->own_next = *own;
+    if (*own != 0) core_workload(core, *own)->own_prev = workload;
+    *own = workload;
 }
 
 void core_victim_leave(struct mr_core *core, uint32_t workload)
@@ -68,37 +57,45 @@ void core_victim_leave(struct mr_core *core, uint32_t workload)
     w->victim_next = 0;
     MR_ASSERT(core->victim_count[w->priority] > 0);
     core->victim_count[w->priority]--;
+    if (w->own_prev != 0)
+        core_workload(core, w->own_prev)->own_next = w->own_next;
+    else
+        core_tenant(core, w->tenant)->victim_first = w->own_next;
+    if (w->own_next != 0) core_workload(core, w->own_next)->own_prev = w->own_prev;
+    w->own_prev = 0;
+    w->own_next = 0;
 }
 
 /* --- choosing candidates ------------------------------------------------------------------- */
 
-static bool unit_before(const struct unit *a, const struct unit *b)
+bool core_unit_before(const struct core_unit *a, const struct core_unit *b)
 {
+    if (a->rank != b->rank) return a->rank < b->rank;
     if (a->shrink != b->shrink) return a->shrink;
     if (a->cost != b->cost) return a->cost < b->cost;
     return a->workload != b->workload ? a->workload > b->workload : a->lease > b->lease;
 }
 
-static void unit_add(struct room *room, const struct unit *unit)
+void core_unit_add(struct core_units *room, const struct core_unit *unit)
 {
     if (room->count == CORE_VICTIMS) return;
     uint32_t at = room->count++;
-    for (; at > 0 && unit_before(unit, &room->units[at - 1]); at--) {
+    for (; at > 0 && core_unit_before(unit, &room->units[at - 1]); at--) {
         room->units[at] = room->units[at - 1];
     }
     room->units[at] = *unit;
 }
 
-static uint64_t cost_of(const struct mr_core *core, const struct core_workload *w, uint32_t tasks)
+uint64_t core_unit_cost(const struct mr_core *core, const struct core_workload *w, uint32_t tasks)
 {
     uint64_t each = w->shape.accel_milli != 0 ? w->shape.accel_milli : w->shape.cpu_milli / 16;
     uint64_t lost_us = core_is_service(w) ? 1000000 : core->now_us - w->saved_us;
     uint64_t cost;
-    if (!mr_mul_u64(each * tasks + 1, lost_us, &cost)) cost = UINT64_MAX;
+    if (!mr_mul_u64(each * tasks + 1, lost_us + CORE_RESTART_US, &cost)) cost = UINT64_MAX;
     return cost;
 }
 
-static void candidate_units(const struct mr_core *core, struct room *room, uint32_t victim,
+static void candidate_units(const struct mr_core *core, struct core_units *room, uint32_t victim,
                             const struct core_workload *claimant)
 {
     const struct core_workload *v = core_workload(core, victim);
@@ -110,21 +107,26 @@ static void candidate_units(const struct mr_core *core, struct room *room, uint3
         for (; lease != 0 && room->count < CORE_VICTIMS; lease = core_lease(core, lease)->of_prev) {
             uint8_t state = core_lease(core, lease)->state;
             if (state != MR_LEASE_STARTING && state != MR_LEASE_RUNNING) continue;
-            struct unit unit = {
-                .cost = cost_of(core, v, 1), .workload = victim, .lease = lease, .stop = true};
-            unit_add(room, &unit);
+            struct core_unit unit = {.cost = core_unit_cost(core, v, 1),
+                                     .workload = victim,
+                                     .lease = lease,
+                                     .stop = true};
+            core_unit_add(room, &unit);
         }
         return;
     }
     bool service_asks = core_is_service(claimant) && v->priority >= claimant->priority;
     bool shrink = (lower || service_asks) && v->tasks > v->tasks_min;
     if (v->phase != CORE_ACTIVE || v->claimed > 0 || !(stop || shrink)) return;
-    struct unit unit = {
-        .cost = cost_of(core, v, v->tasks), .workload = victim, .shrink = shrink, .stop = stop};
-    unit_add(room, &unit);
+    struct core_unit unit = {.cost = core_unit_cost(core, v, v->tasks),
+                             .workload = victim,
+                             .shrink = shrink,
+                             .stop = stop};
+    core_unit_add(room, &unit);
 }
 
-static void candidates_collect(const struct mr_core *core, struct room *room, uint32_t workload)
+static void candidates_collect(const struct mr_core *core, struct core_units *room,
+                               uint32_t workload)
 {
     const struct core_workload *w = core_workload(core, workload);
     uint32_t highest = w->priority + (core_is_service(w) ? 0u : 1u);
@@ -150,30 +152,61 @@ static void candidates_collect(const struct mr_core *core, struct room *room, ui
 
 /* All leases of a gang but claims; or the one replica. True when none of their nodes holds more
  * than it has. */
-static bool unit_hold(struct mr_core *core, const struct unit *unit, bool take)
+static bool unit_hold(struct mr_core *core, const struct core_unit *unit, bool take)
 {
-    if (unit->lease == 0) return core_leases_lend(core, unit->workload, take);
-    core_lease_lend(core, unit->lease, take);
+    if (unit->lease == 0) return core_leases_lend(core, unit->workload, take, true);
+    core_lease_lend(core, unit->lease, take, true);
     return !core_node(core, core_lease(core, unit->lease)->node)->unsound;
 }
 
-static void stopping_hold(struct mr_core *core, const struct room *room, bool take)
+static void stopping_hold(struct mr_core *core, const struct core_units *room, bool take)
 {
     for (uint32_t i = 0; i < room->stopping_count; i++) {
-        core_lease_lend(core, room->stopping[i], take);
+        core_lease_lend(core, room->stopping[i], take, true);
     }
 }
 
+uint32_t core_plan_allowed(struct mr_core *core, uint32_t workload,
+                           const struct core_request *request, uint8_t *ret_type,
+                           struct core_bound *ret_bound)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    struct core_ask ask = {.shape = request->shape,
+                           .tenant = w->tenant,
+                           .most = request->tasks_max,
+                           .one_more_running =
+                               core_is_service(w) ? w->tasks == 0 : !w->counted_running,
+                           .borrow = w->preemptible != 0};
+    struct core_passes passes;
+    *ret_bound = (struct core_bound){.tenant = 0};
+    core_passes_begin(core, &passes, request, w->tenant);
+    bool allowed = false;
+    uint32_t missing = UINT32_MAX; /* the least of all passes */
+    while (core_passes_next(core, &passes, &ask, ret_bound)) {
+        uint32_t tasks = core_plan_make(core, &passes.request, ret_type);
+        if (tasks > 0) return tasks;
+        missing = MR_MIN(missing, core->plan_short);
+        allowed = true;
+    }
+    core->plan_short = missing;
+    if (allowed) /* it is room that is short, or the quota of another type */
+        *ret_bound = (struct core_bound){.highest = ret_bound->highest};
+    else if (ret_bound->reason.code == MR_REASON_QUOTA)
+        ret_bound->reason.c *= request->tasks_min;
+    return 0;
+}
+
 /* Gives back one, two, four, … candidates until the claimant's plan comes off. */
-static uint32_t plan_with_room(struct mr_core *core, struct room *room,
+static uint32_t plan_with_room(struct mr_core *core, struct core_units *room, uint32_t workload,
                                const struct core_request *request, uint8_t *ret_type)
 {
     stopping_hold(core, room, false);
     for (;;) {
         /* No tasks beyond the least: others are not displaced for more than that. */
         struct core_request least = *request;
+        struct core_bound bound;
         least.tasks_max = least.tasks_min;
-        uint32_t tasks = core_plan_make(core, &least, ret_type);
+        uint32_t tasks = core_plan_allowed(core, workload, &least, ret_type, &bound);
         if (tasks > 0) return tasks;
         if (room->given == room->count) return 0;
         uint32_t next = MR_MIN(room->count, room->given == 0 ? 1 : 2 * room->given);
@@ -184,21 +217,24 @@ static uint32_t plan_with_room(struct mr_core *core, struct room *room,
 }
 
 /* Takes back who fits beside the claim, the dearest first; marks the others as needed. */
-static void units_spare(struct mr_core *core, struct room *room)
+static void units_spare(struct mr_core *core, struct core_units *room, uint32_t workload,
+                        uint8_t type)
 {
+    const struct core_workload *w = core_workload(core, workload);
     for (uint32_t i = room->given; i-- > 0;) {
-        struct unit *unit = &room->units[i];
-        if (unit_hold(core, unit, true)) continue;
+        struct core_unit *unit = &room->units[i];
+        bool sound = unit_hold(core, unit, true);
+        if (sound && core_quota_over(core, w->tenant, &w->shape, type) == 0) continue;
         (void)unit_hold(core, unit, false);
         unit->needed = true;
     }
 }
 
 /* A smaller run for each gang that can shrink; false when one that may not be stopped has none. */
-static bool units_shrink(struct mr_core *core, struct room *room)
+static bool units_shrink(struct mr_core *core, struct core_units *room)
 {
     for (uint32_t i = 0; i < room->given; i++) {
-        struct unit *unit = &room->units[i];
+        struct core_unit *unit = &room->units[i];
         if (!unit->needed || !unit->shrink) continue;
         const struct core_workload *v = core_workload(core, unit->workload);
         struct core_request request = {.shape = &v->shape,
@@ -206,7 +242,8 @@ static bool units_shrink(struct mr_core *core, struct room *room)
                                        .tasks_min = v->tasks_min,
                                        .tasks_max = v->tasks - 1};
         uint8_t type = 0;
-        uint32_t tasks = core_plan_make(core, &request, &type);
+        struct core_bound bound;
+        uint32_t tasks = core_plan_allowed(core, unit->workload, &request, &type, &bound);
         if (tasks > 0) {
             MR_INVARIANT(2, tasks >= v->tasks_min && tasks < v->tasks);
             core_leases_from_plan(core, unit->workload, tasks, type, true);
@@ -219,7 +256,7 @@ static bool units_shrink(struct mr_core *core, struct room *room)
     return true;
 }
 
-static void room_back(struct mr_core *core, struct room *room, bool only_needed)
+static void room_back(struct mr_core *core, struct core_units *room, bool only_needed)
 {
     for (uint32_t i = 0; i < room->given; i++) {
         if (!only_needed || room->units[i].needed) {
@@ -229,10 +266,10 @@ static void room_back(struct mr_core *core, struct room *room, bool only_needed)
     stopping_hold(core, room, true);
 }
 
-static void victims_stop(struct mr_core *core, struct room *room, uint64_t claimant)
+static void victims_stop(struct mr_core *core, struct core_units *room, uint64_t claimant)
 {
     for (uint32_t i = 0; i < room->given; i++) {
-        const struct unit *unit = &room->units[i];
+        const struct core_unit *unit = &room->units[i];
         if (!unit->needed) continue;
         const struct core_workload *v = core_workload(core, unit->workload);
         if (unit->lease != 0) {
@@ -250,15 +287,37 @@ static void victims_stop(struct mr_core *core, struct room *room, uint64_t claim
     }
 }
 
-bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request)
+/* All that was claimed is given up again; that is no news for those who wait for a quota. */
+static void claims_undo(struct mr_core *core, const struct core_units *room, uint32_t workload)
+{
+    core->quiet = 1;
+    core_claims_drop(core, workload);
+    for (uint32_t i = 0; i < room->given; i++) {
+        if (room->units[i].needed) core_claims_drop(core, room->units[i].workload);
+    }
+    core->quiet = 0;
+}
+
+static const char *room_verb(const struct core_units *room)
+{
+    for (uint32_t i = 0; i < room->given; i++) {
+        if (room->units[i].needed && room->units[i].rank > 0) return "reclaims";
+    }
+    return "makes room";
+}
+
+bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request,
+                    const struct core_bound *bound)
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->claimed == 0 && core->plan_count == 0);
-    struct room room; /* large: only what is counted is ever read */
+    if (bound->tenant != 0 && bound->reason.code != MR_REASON_QUOTA) return false;
+    struct core_units room; /* large: only what is counted is ever read */
     room.count = 0;
     room.given = 0;
     room.stopping_count = 0;
-    candidates_collect(core, &room, workload);
+    if (bound->tenant == 0) candidates_collect(core, &room, workload);
+    (void)core_reclaim_collect(core, workload, &room, request, bound); /* counted by the room */
     struct mr_reason never; /* no leaving could make that room */
     if (room.count + room.stopping_count == 0 || core_place_never(core, request, &never)) {
         return false;
@@ -267,18 +326,13 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     core_released_keep(core, &kept);
     uint32_t lent = core_hold_lend(core, workload, true);
     uint8_t type = 0;
-    uint32_t tasks = plan_with_room(core, &room, request, &type);
+    uint32_t tasks = plan_with_room(core, &room, workload, request, &type);
     bool made = false;
     if (tasks > 0) {
         core_leases_from_plan(core, workload, tasks, type, true);
-        units_spare(core, &room);
+        units_spare(core, &room, workload, type);
         made = units_shrink(core, &room);
-        if (!made) {
-            core_claims_drop(core, workload);
-            for (uint32_t i = 0; i < room.given; i++) {
-                if (room.units[i].needed) core_claims_drop(core, room.units[i].workload);
-            }
-        }
+        if (!made) claims_undo(core, &room, workload);
     }
     room_back(core, &room, tasks > 0);
     core_hold_take(core, lent);
@@ -287,12 +341,15 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     MR_ASSERT(core->plan_count == 0);
     if (!made) return false;
     core_hold_yield(core, workload);
-    core_trace(core, "workload %llu makes room", (unsigned long long)w->id);
+    core_trace(core, "workload %llu %s", (unsigned long long)w->id, room_verb(&room));
     core_class_leave(core, workload);
     w->accel_type = type;
     if (!core_is_service(w)) w->phase = CORE_CLAIMING;
     victims_stop(core, &room, w->id);
-    if (w->claim_wait == 0) core_timer_set(core, workload, core->now_us);
+    if (!core_is_service(w))
+        core_claim_wait(core, workload);
+    else if (w->claim_wait == 0)
+        core_timer_set(core, workload, core->now_us);
     return true;
 }
 
@@ -329,18 +386,24 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
     MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
     MR_ASSERT(tasks_min > w->tasks);
     if (others_wait(core, w)) return false;
-    struct mr_reason reason;
-    uint32_t tenant = 0;
-    uint32_t more =
-        core_quota_tasks(core, w->tenant, &w->shape, tasks_max - w->tasks, false, &reason, &tenant);
+    struct core_bound bound;
+    struct mr_shape same = w->shape; /* on the type that it has, whose quota is asked */
+    memset(same.accel_types, 0, sizeof same.accel_types);
+    same.accel_types[0] = w->accel_type;
+    const struct core_ask ask = {.shape = &same,
+                                 .tenant = w->tenant,
+                                 .most = tasks_max - w->tasks,
+                                 .type = w->accel_type,
+                                 .borrow = w->preemptible != 0};
+    uint32_t more = core_quota_tasks(core, &ask, &bound);
     if (w->tasks + more < tasks_min) return false;
-    struct core_request request = {.shape = &w->shape,
+    struct core_request request = {.shape = &same,
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = tasks_min,
                                    .tasks_max = w->tasks + more};
     struct core_released_kept kept;
     core_released_keep(core, &kept);
-    struct unit unit = {.workload = workload};
+    struct core_unit unit = {.workload = workload};
     (void)unit_hold(core, &unit, false);
     uint8_t type = 0;
     uint32_t tasks = core_plan_make(core, &request, &type);

@@ -13,7 +13,7 @@
  * Cost:       O(replicas) to scale down, O(log) else.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_service.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 static uint32_t missing(const struct core_workload *w)
 {
@@ -101,12 +101,13 @@ void core_service_update(struct mr_core *core, uint32_t workload)
 
 /* On room that is held for work that ranks below. */
 static uint32_t plan_on_holds(struct mr_core *core, uint32_t workload,
-                              const struct core_request *request, uint8_t *ret_type)
+                              const struct core_request *request, uint8_t *ret_type,
+                              struct core_bound *bound)
 {
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     uint32_t lent = core_hold_lend(core, workload, true);
-    uint32_t tasks = lent != 0 ? core_plan_make(core, request, ret_type) : 0;
+    uint32_t tasks = lent != 0 ? core_plan_allowed(core, workload, request, ret_type, bound) : 0;
     core_hold_take(core, lent);
     core_released_back(core, &kept);
     if (tasks > 0) core_hold_yield(core, workload);
@@ -119,18 +120,18 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     struct core_workload *w = core_workload(core, workload);
     MR_INVARIANT(2, missing(w) > 0);
     MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
-    *ret_tenant = 0;
-    uint32_t allowed = core_quota_tasks(core, w->tenant, &w->shape, missing(w), w->tasks == 0,
-                                        ret_reason, ret_tenant);
-    if (allowed == 0) return false;
     struct core_request request = {.shape = &w->shape, .tasks_min = 1, .tasks_max = 1};
+    struct core_bound bound;
     uint8_t type = 0;
-    uint32_t tasks = core_plan_make(core, &request, &type);
-    if (tasks == 0) tasks = plan_on_holds(core, workload, &request, &type);
+    uint32_t tasks = core_plan_allowed(core, workload, &request, &type, &bound);
+    if (tasks == 0 && bound.tenant == 0)
+        tasks = plan_on_holds(core, workload, &request, &type, &bound);
     if (tasks == 0) {
-        *ret_tenant = 0;
-        if (core_room_make(core, workload, &request)) return true;
-        if (core->trace != NULL) core_place_reason(core, &request, ret_reason);
+        if (core_room_make(core, workload, &request, &bound)) return true;
+        *ret_tenant = bound.tenant != 0 ? bound.highest : 0;
+        core->plan_also = bound.highest;
+        *ret_reason = bound.reason;
+        if (bound.tenant == 0 && core->trace != NULL) core_place_reason(core, &request, ret_reason);
         return false;
     }
     if (w->started_us == 0) w->started_us = core->now_us;

@@ -8,7 +8,7 @@
  * Cost:       O(log fleet + classes tried + leases changed).
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_step.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 #define TIME_US_MAX ((uint64_t)1 << 60) /* the year 38,000: sums of two times do not overflow */
 

@@ -9,7 +9,7 @@
  * Cost:       O(1) beside the queue's and the leases' work.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_queue.c
  */
-#include "core_int.h"
+#include "core_quota.h"
 
 #define BIT(state) (1u << MR_STATE_##state)
 #define ENDS                                                                                       \
@@ -185,6 +185,7 @@ void core_workload_wait(struct mr_core *core, uint32_t workload)
     if (until_us <= core->now_us) {
         if (core_class_join(core, workload)) {
             w->phase = CORE_WAITING;
+            w->waits_us = core->now_us;
             core_timer_set(core, workload, UINT64_MAX);
             return;
         }

@@ -115,16 +115,20 @@ static void tenants_set(struct world *w)
 {
     for (uint32_t i = 0; i < w->kueue.queue_count; i++) {
         const struct sim_kueue_queue *q = &w->kueue.queues[i];
-        uint64_t limit_milli = UINT64_MAX;
-        if (q->borrow_milli != UINT64_MAX) limit_milli = q->nominal_milli + q->borrow_milli;
+        uint64_t keep_milli = 0;
+        if (q->lend_milli < q->nominal_milli) keep_milli = q->nominal_milli - q->lend_milli;
         struct mr_event event = {.kind = MR_EVENT_TENANT_SET,
                                  .u.tenant = {.id = {i + 1},
                                               .parent = {q->cohort},
                                               .weight = 1,
-                                              .quota_cpu_milli = limit_milli,
+                                              .quota_cpu_milli = q->nominal_milli,
                                               .quota_mem_mib = UINT64_MAX,
                                               .quota_accel_milli = UINT64_MAX,
-                                              .running_max = UINT32_MAX}};
+                                              .running_max = UINT32_MAX,
+                                              .reclaim = (enum mr_preempt)q->reclaim,
+                                              .within = (enum mr_preempt)q->within}};
+        event.u.tenant.lending[MR_RESOURCE_CPU] =
+            (struct mr_lending){.borrow_max = q->borrow_milli, .keep = keep_milli};
         sim_replay_event(&w->replay, &event);
     }
 }

@@ -104,6 +104,21 @@ static inline void random_tenant(struct mr_prng *prng, struct mr_event_tenant *r
                                                              ? UINT64_MAX
                                                              : 1000 * mr_prng_below(prng, 60),
                                     .running_max = (uint32_t)mr_prng_below(prng, 30)};
+    static const uint64_t most[] = {0, 4000, 16000, UINT64_MAX};
+    for (uint32_t i = 0; i < MR_RESOURCE_COUNT; i++) {
+        ret->lending[i].borrow_max = most[mr_prng_below(prng, MR_COUNT_OF(most))];
+        ret->lending[i].keep = most[mr_prng_below(prng, 3)];
+    }
+    for (uint32_t i = 0; mr_prng_chance(prng, 400) && i < MR_TENANT_TYPES_MAX; i++) {
+        ret->types[i] = (struct mr_type_quota){
+            .accel_type = (uint8_t)mr_prng_below(prng, 4),
+            .quota_milli = 1000 * mr_prng_below(prng, 20),
+            .lending = {.borrow_max = most[mr_prng_below(prng, MR_COUNT_OF(most))],
+                        .keep = most[mr_prng_below(prng, 3)]}};
+    }
+    ret->reclaim = (enum mr_preempt)mr_prng_below(prng, MR_PREEMPT_COUNT);
+    ret->within = (enum mr_preempt)mr_prng_below(prng, MR_PREEMPT_ANY);
+    if (mr_prng_chance(prng, 500)) ret->half_life_us = 1 + mr_prng_below(prng, HOUR);
 }
 
 static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)

@@ -138,7 +138,7 @@ static void every_kind_of_damage_to_a_block_is_named(void **state)
     DAMAGE("(14)", core_class(d.core, class_of)->count++);
     DAMAGE("(15)", core_workload(d.core, workload)->timer_at ^= 1);
     DAMAGE("(16)", d.core->id_first = core_workload(d.core, d.core->id_first)->id_next);
-    DAMAGE("(17)", core_tenant(d.core, 1)->own_cpu_milli++);
+    DAMAGE("(17)", core_tenant(d.core, 1)->amounts[0].held++);
     DAMAGE("(17)", core_tenant(d.core, 1)->pending++);
     DAMAGE("(18)", d.core->charged_nusd++);
 #undef DAMAGE
