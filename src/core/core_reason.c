@@ -145,7 +145,8 @@ static void amount_put(struct mr_buf *buf, enum mr_resource resource, uint64_t a
         }
         mr_buf_printf(buf, ".%s", digits);
     }
-    mr_buf_printf(buf, " %s", resource_name(resource));
+    bool one = resource == MR_RESOURCE_ACCEL && amount == unit;
+    mr_buf_printf(buf, " %s", one ? "accelerator" : resource_name(resource));
 }
 
 static void number_put(struct mr_buf *buf, uint64_t number, const char *one, const char *many)
@@ -199,9 +200,9 @@ void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
     case MR_REASON_QUOTA:
         mr_buf_put_str(buf, MR_STR("The tenant's quota is "));
         amount_put(buf, resource, reason->b);
-        mr_buf_put_str(buf, MR_STR(", "));
+        mr_buf_put_str(buf, MR_STR(", with "));
         amount_put(buf, resource, reason->a);
-        mr_buf_put_str(buf, MR_STR(" are in use and it asks for "));
+        mr_buf_put_str(buf, MR_STR(" in use, and it asks for "));
         amount_put(buf, resource, reason->c);
         mr_buf_put_str(buf, MR_STR("; raise the quota by "));
         uint64_t over = reason->a + reason->c;

@@ -37,13 +37,19 @@ static void reasons_are_sentences_with_numbers(void **state)
          "One node must have 65.001 vCPU, the largest has 64 vCPU; ask for no more than that, or "
          "add a larger node."},
         {{MR_REASON_QUOTA, MR_RESOURCE_ACCEL, 5000, 6000, 2000},
-         "The tenant's quota is 6 accelerators, 5 accelerators are in use and it asks for 2 "
-         "accelerators; raise the quota by 1 accelerators or end work of the tenant."},
+         "The tenant's quota is 6 accelerators, with 5 accelerators in use, and it asks for 2 "
+         "accelerators; raise the quota by 1 accelerator or end work of the tenant."},
         {{MR_REASON_TENANT_JOBS, 0, 2, 2, 0},
          "The tenant runs 2 workloads and may run 2; one must end, or the limit be raised by 1."},
         {{MR_REASON_MAKING_ROOM, 0, 1, 0, 0},
          "Room is being made for it: 1 of its places is still held by work that was asked to "
          "stop."},
+        {{MR_REASON_RESERVED, 0, 1764000000000000, 3, 1},
+         "Room is held for it from about 2025-11-24T16:00:00Z on; 1 of its places is still held by "
+         "work that is expected to end by then."},
+        {{MR_REASON_HELD, MR_RESOURCE_ACCEL, 7, 2000, 1764000000000000},
+         "It is short of 2 accelerators, which is held for others before it, first workload 7 at "
+         "about 2025-11-24T16:00:00Z; with a time limit that ends before that it may run first."},
         {{MR_REASON_STOPPING, 0, 3, 0, 0}, "Its last run still ends: 3 leases are left."},
         {{MR_REASON_BACKOFF, 0, 1764000000000000, 0, 0},
          "It failed and is tried again at 2025-11-24T16:00:00Z; its log says why."},
