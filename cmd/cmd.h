@@ -200,6 +200,7 @@ int cmd_verb_usage(struct cmd *cmd);
 int cmd_verb_fleet(struct cmd *cmd);
 int cmd_verb_why(struct cmd *cmd);
 int cmd_verb_key(struct cmd *cmd);
+int cmd_verb_tenant(struct cmd *cmd);
 int cmd_verb_doctor(struct cmd *cmd);
 int cmd_verb_demo(struct cmd *cmd);
 int cmd_verb_sim(struct cmd *cmd);

@@ -102,6 +102,18 @@ static const struct cmd_option options_sandbox[] = {
     {"language", 0, "LANG", "of a program from standard input: python (default) or sh"},
     OPTION_JSON,
 };
+static const struct cmd_option options_tenant[] = {
+    {"parent", 0, "NAME", "whose quota its own counts against"},
+    {"weight", 0, "N", "in the fair share, 1 to 1000"},
+    {"quota", 0, "NAME=AMOUNT,…",
+     "its own: cpus, memory, accelerators, a type, running; none: no limit"},
+    {"borrow", 0, "NAME=AMOUNT,…", "how much more it may use of what its siblings do not"},
+    {"keep", 0, "NAME=AMOUNT,…", "what of its own its siblings may never use"},
+    {"reclaim", 0, "never|lower|any", "whose borrowed work it may stop to get its own back"},
+    {"preempt-own", 0, "never|lower", "whether its higher work may stop its own lower work"},
+    {"half-life", 0, "TIME", "of past use in the fair share; 0: only the present counts"},
+    OPTION_JSON,
+};
 static const struct cmd_option options_key[] = {
     {"tenant", 0, "NAME", "whose key; default: default"},
     {"new-tenant", 0, NULL, "make the tenant first"},
@@ -192,6 +204,14 @@ const struct cmd_verb cmd_verbs[] = {
      OPTIONS(options_fleet), 2, false, cmd_verb_fleet},
     {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1,
      false, cmd_verb_why},
+    {"tenant", "[NAME | set NAME]", "who may use how much: quotas, borrowing, shares",
+     "Without arguments: all tenants, what they hold and may hold. What is not given to set stays "
+     "as\n"
+     "it is.\n\n"
+     "  millrace tenant\n"
+     "  millrace tenant set research --quota accelerators=16,memory=1TiB --half-life 7d\n"
+     "  millrace tenant set vision --parent research --quota H100=8 --borrow H100=8 --reclaim any",
+     OPTIONS(options_tenant), 2, false, cmd_verb_tenant},
     {"key", "[--tenant NAME]", "make or revoke an API key",
      "  millrace key --tenant research --new-tenant\n  millrace key --revoke mr-…",
      OPTIONS(options_key), 0, false, cmd_verb_key},

@@ -160,7 +160,7 @@ static void limits_set(struct mr_core *core, struct core_tenant *t,
     t->half_life_us = event->half_life_us;
 }
 
-static bool event_valid(const struct mr_core *core, const struct mr_event_tenant *event)
+bool mr_core_tenant_valid(const struct mr_core *core, const struct mr_event_tenant *event)
 {
     uint32_t id = event->id.v, parent = event->parent.v;
     if (id == 0 || id > core->limits.tenants) return false;
@@ -190,7 +190,7 @@ static void claims_lost(struct mr_core *core, uint32_t tenant)
 bool core_tenant_set(struct mr_core *core, const struct mr_event_tenant *event)
 {
     uint32_t id = event->id.v, parent = event->parent.v;
-    if (!event_valid(core, event)) return false;
+    if (!mr_core_tenant_valid(core, event)) return false;
     struct core_tenant *t = core_tenant(core, id);
     bool known = t->present != 0;
     if (!known) tenant_make(core, id);

@@ -86,6 +86,7 @@ struct mr_ctl_listener {
     X(STATUS)     /* what runs, epoch, journal, hash */                                            \
     X(FILE)       /* id, name, offset, run, rank: raw bytes into out; offset grows to the oldest   \
                    * that a rotated log still has */                                               \
+    X(TENANTS)    /* the key's own, or all */                                                      \
     X(TENANT_SET) /* body; admin */                                                                \
     X(KEY_NEW)    /* body {"tenant","role"}; admin; the key's text is in the answer only */        \
     X(KEY_REVOKE) /* body {"sha256"} or {"key"}; admin */                                          \

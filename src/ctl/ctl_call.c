@@ -462,64 +462,6 @@ static void op_node_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 /* --- tenants and keys ------------------------------------------------------------------------- */
 
-static int read_quota(const struct ctl_fields *top, struct mr_event_tenant *t)
-{
-    static const char *const names[] = {"cpus", "memory", "accelerators", "running"};
-    yyjson_val *map = yyjson_obj_get(top->map, "quota");
-    uint64_t running = t->running_max;
-    if (map == NULL) return 0;
-    struct ctl_fields f = *top;
-    f.map = map;
-    f.prefix = "quota.";
-    if (!yyjson_is_obj(map)) return ctl_field_wrong(top, "quota", "wants a map");
-    int error = ctl_fields_known(&f, names, MR_COUNT_OF(names));
-    if (error == 0) error = ctl_field_milli(&f, "cpus", UINT64_MAX / 4, &t->quota_cpu_milli);
-    if (error == 0) error = ctl_field_mib(&f, "memory", UINT64_MAX / 4, &t->quota_mem_mib);
-    if (error == 0)
-        error = ctl_field_milli(&f, "accelerators", UINT64_MAX / 4, &t->quota_accel_milli);
-    if (error == 0) error = ctl_field_u64(&f, "running", 0, UINT32_MAX, &running);
-    t->running_max = (uint32_t)running;
-    return error;
-}
-
-static int read_tenant(struct mr_ctl *ctl, const struct ctl_fields *f, struct ctl_record *record)
-{
-    static const char *const names[] = {"name", "parent", "weight", "quota"};
-    struct mr_event_tenant *t = &record->event.u.tenant;
-    struct mr_str parent = {0};
-    uint64_t weight = 1;
-    struct mr_tenant_info known;
-    *t = (struct mr_event_tenant){.quota_cpu_milli = UINT64_MAX,
-                                  .quota_mem_mib = UINT64_MAX,
-                                  .quota_accel_milli = UINT64_MAX,
-                                  .running_max = UINT32_MAX};
-    int error = ctl_fields_known(f, names, MR_COUNT_OF(names));
-    if (error == 0) error = ctl_field_text(f, "name", CTL_TENANT_NAME_MAX, &record->name);
-    if (error == 0) error = ctl_field_text(f, "parent", CTL_TENANT_NAME_MAX, &parent);
-    /* What is not given stays as it is. */
-    uint32_t id = ctl_tenant_find(&ctl->book, record->name);
-    if (id != 0 && mr_core_tenant(ctl->core, (struct mr_tenant_id){id}, &known) == 0) {
-        *t = known.tenant;
-        weight = known.tenant.weight;
-    }
-    if (error == 0) error = ctl_field_u64(f, "weight", 1, 1000, &weight);
-    if (error == 0) error = read_quota(f, t);
-    if (error == 0 && record->name.n == 0) error = ctl_field_wrong(f, "name", "is missing");
-    if (error == 0 && parent.n > 0) {
-        t->parent.v = ctl_tenant_find(&ctl->book, parent);
-        if (t->parent.v == 0)
-            error = ctl_field_wrong(f, "parent", "no tenant '%.*s'", MR_STR_ARG(parent));
-    }
-    uint32_t most =
-        MR_MIN(ctl->config.limits.tenants, (uint32_t)MR_COUNT_OF(ctl->book.tenants) - 1);
-    if (error == 0 && id == 0 && ctl->book.tenant_count >= most) {
-        error = ctl_field_wrong(f, "name", "no more tenants fit");
-    }
-    t->id.v = 1; /* found or given when it is applied */
-    t->weight = (uint32_t)weight;
-    return error;
-}
-
 static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct ctl_record record = {.kind = CTL_RECORD_TENANT, .event = {.kind = MR_EVENT_TENANT_SET}};
@@ -530,7 +472,7 @@ static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
     mr_buf_init(&problem, 4096);
     struct ctl_fields f = {
         .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
-    if (read_tenant(ctl, &f, &record) != 0) {
+    if (ctl_tenant_read(ctl, &f, &record) != 0) {
         (void)field_problem(ctl, call, &problem, param.n);
     } else {
         change(ctl, call, &record); /* the answer has the id that it gets */

@@ -206,6 +206,11 @@ void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *proble
 /* ctl_look.c */
 void ctl_look(struct mr_ctl *ctl,
               struct mr_ctl_call *call); /* answers a call that changes nothing */
+/* ctl_tenant.c: a tenant's document into the event of a record, over what is set already; all that
+ * the key may see. */
+struct ctl_fields;
+int ctl_tenant_read(struct mr_ctl *ctl, const struct ctl_fields *f, struct ctl_record *record);
+void ctl_put_tenants(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out);
 bool ctl_may_see(const struct mr_ctl_call *call, struct mr_tenant_id tenant);
 void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_workload_info *info);
 void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason); /* a JSON string */

@@ -352,6 +352,9 @@ void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call)
     case MR_CTL_FLEET:
         look_fleet(ctl, call);
         break;
+    case MR_CTL_TENANTS:
+        ctl_put_tenants(ctl, call, &call->out);
+        break;
     case MR_CTL_USAGE:
         ctl_put_usage(ctl, call, &call->out);
         break;

@@ -278,6 +278,61 @@ static void keys_are_shown_once_and_kept_as_hashes(void **state)
     world_free(w);
 }
 
+static void tenant_has_quotas_in_a_tree_and_sees_its_own_only(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"{\"name\":\"a\",\"quota\":{\"H100\":1}}", "quota.H100: is neither"},
+        {"{\"name\":\"a\",\"quota\":7}", "quota: wants a map"},
+        {"{\"name\":\"a\",\"borrow\":{\"running\":1}}", "borrow.running: is neither"},
+        {"{\"name\":\"a\",\"keep\":{\"memory\":\"much\"}}", "keep.memory"},
+        {"{\"name\":\"a\",\"reclaim\":\"all\"}", "reclaim: is never, lower or any"},
+        {"{\"name\":\"a\",\"preempt_own\":\"any\"}", "preempt_own: is never, lower"},
+        {"{\"name\":\"a\",\"half_life\":\"soon\"}", "half_life"},
+        {"{\"name\":\"a\",\"parent\":\"b\"}", "parent: no tenant 'b'"},
+        {"{\"name\":\"default\",\"parent\":\"vision\"}", "parent: makes a circle"},
+    };
+    struct ctl_world *w = home();
+    (void)state;
+    assert_int_equal(
+        world_ask(w, MR_CTL_NODE_SET, ADMIN, 0,
+                  "{\"id\":2,\"cpu_milli\":8000,\"mem_mib\":16384,\"accelerator\":\"T4\","
+                  "\"accel_count\":4}"),
+        0);
+    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0,
+                               "{\"name\":\"vision\",\"parent\":\"default\",\"weight\":3,"
+                               "\"quota\":{\"cpus\":2.5,\"memory\":\"4GiB\",\"T4\":2,"
+                               "\"running\":7},\"borrow\":{\"T4\":1,\"cpus\":null},"
+                               "\"keep\":{\"T4\":1},\"reclaim\":\"any\","
+                               "\"preempt_own\":\"lower\",\"half_life\":\"2d\"}"),
+                     0);
+    const char *vision =
+        "{\"id\":2,\"name\":\"vision\",\"parent\":\"default\",\"weight\":3,\"quota\":{"
+        "\"cpus\":2.500,\"memory_mib\":4096,\"accelerators\":null,\"running\":7,\"T4\":2.000},"
+        "\"borrow\":{\"cpus\":null,\"memory_mib\":0,\"accelerators\":0.000,\"T4\":1.000},"
+        "\"keep\":{\"cpus\":0.000,\"memory_mib\":0,\"accelerators\":0.000,\"T4\":1.000},"
+        "\"reclaim\":\"any\",\"preempt_own\":\"lower\",\"half_life_s\":172800,\"held\":{";
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(world_ask(w, MR_CTL_TENANTS, ADMIN, 0, NULL), 0);
+        assert_non_null(strstr(w->out, "\"name\":\"default\""));
+        assert_non_null(strstr(w->out, vision));
+        world_kill(w);
+        assert_int_equal(world_start(w), 0);
+    }
+    assert_int_equal(world_ask(w, MR_CTL_TENANTS, USER(2), 0, NULL), 0);
+    assert_null(strstr(w->out, "\"name\":\"default\""));
+    assert_non_null(strstr(w->out, vision));
+    for (size_t i = 0; i < MR_COUNT_OF(wrong); i++) {
+        assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, wrong[i][0]), MR_EINVALID);
+        if (strstr(w->problem, wrong[i][1]) == NULL) fail_msg("%s: %s", wrong[i][1], w->problem);
+    }
+    assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0,
+                               "{\"name\":\"vision\",\"quota\":{\"T4\":null,\"cpus\":null}}"),
+                     0);
+    assert_int_equal(world_ask(w, MR_CTL_TENANTS, USER(2), 0, NULL), 0);
+    assert_non_null(strstr(w->out, "\"quota\":{\"cpus\":null,\"memory_mib\":4096"));
+    world_free(w);
+}
+
 static void tenant_is_made_once_by_name_and_keeps_what_is_not_given(void **state)
 {
     struct ctl_world *w = home();
@@ -506,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_tenant_learns_nothing_of_another),
         cmocka_unit_test(what_is_the_administrators_needs_their_key),
         cmocka_unit_test(keys_are_shown_once_and_kept_as_hashes),
+        cmocka_unit_test(tenant_has_quotas_in_a_tree_and_sees_its_own_only),
         cmocka_unit_test(tenant_is_made_once_by_name_and_keeps_what_is_not_given),
         cmocka_unit_test(tenants_end_at_their_limit),
         cmocka_unit_test(files_lie_in_the_workloads_folder_only),

@@ -43,6 +43,7 @@ static void calls_carry_id_query_body_and_who_asks(void **state)
         {"POST", "/api/domains/4", MR_CTL_DOMAIN, 4},
         {"GET", "/api/usage", MR_CTL_USAGE, 0},
         {"GET", "/api/status", MR_CTL_STATUS, 0},
+        {"GET", "/api/tenants", MR_CTL_TENANTS, 0},
         {"POST", "/api/tenants", MR_CTL_TENANT_SET, 0},
         {"POST", "/api/keys", MR_CTL_KEY_NEW, 0},
         {"DELETE", "/api/keys", MR_CTL_KEY_REVOKE, 0},
