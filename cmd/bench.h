@@ -40,6 +40,7 @@ int bench_journal(struct bench_report *report);
 int bench_infer(struct bench_report *report);
 int bench_train(struct bench_report *report);
 int bench_gate(struct bench_report *report);
+int bench_submit(struct bench_report *report);
 int bench_sched(struct bench_report *report);
 
 #endif

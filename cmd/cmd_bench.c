@@ -20,6 +20,7 @@ struct bench {
 static const struct bench benches[] = {
     {"core", "cost of a step at 1,000 and 100,000 nodes, 100 and 100,000 waiting", bench_core},
     {"sched", "the scheduler at full size; `bench sched PART` runs a part alone", bench_sched},
+    {"submit", "durable submissions a second over HTTP, singly and in batches", bench_submit},
     {"journal", "durable events a second, singly and in groups", bench_journal},
     {"gate", "chats/s and latency through the gate beside nginx as a bare proxy", bench_gate},
     {"infer", "prefill and decode tokens/s beside llama-server", bench_infer},

@@ -49,6 +49,7 @@ struct daemon {
     uint32_t gate_count, gates_ended;
     struct gate_end ends[GATES_MAX];
     struct mr_engine_machine machine;
+    struct mr_core_limits limits;
     void (*ready)(void *arg, const struct cmd_daemon_ready *ready);
     void *arg;
     struct mr_ctl_call call;
@@ -330,6 +331,37 @@ static int fail_with(int error, struct mr_buf *problem, const char *what)
     return cmd_fail("%s: %s", what, mr_error_text(error));
 }
 
+/* The size of a home is chosen once: the state in its journal has it. */
+static int limits_find(struct daemon *d)
+{
+    const char *wanted = cmd_value(d->cmd, "size"), *has = "small";
+    mr_cleanup(mr_buf_done) struct mr_buf text;
+    char *path = cmd_path(d->cmd->home, "size"), *journal = cmd_path(d->cmd->home, "journal.db");
+    mr_buf_init(&text, 4096);
+    int error = path != NULL && journal != NULL ? cmd_file_read(path, &text) : MR_ENO_MEMORY;
+    bool large = mr_str_equal(mr_buf_str(&text), MR_STR("fleet\n"));
+    bool fresh = journal != NULL && access(journal, F_OK) != 0;
+    if (large) has = "fleet";
+    if (error == MR_ENOT_FOUND) error = 0;
+    if (error != 0) {
+        error = cmd_fail("cannot read the size of the home %s", d->cmd->home);
+    } else if (wanted != NULL && strcmp(wanted, "small") != 0 && strcmp(wanted, "fleet") != 0) {
+        error = cmd_fail("--size is small or fleet, not '%s'", wanted);
+    } else if (wanted != NULL && strcmp(wanted, has) != 0 && !fresh) {
+        error = cmd_fail("the home %s is of size %s, which is chosen once; another size is another "
+                         "home: set MILLRACE_HOME",
+                         d->cmd->home, has);
+    } else if (wanted != NULL && strcmp(wanted, has) != 0) {
+        large = strcmp(wanted, "fleet") == 0;
+        if (cmd_file_write(path, large ? MR_STR("fleet\n") : MR_STR("small\n"), 0600) != 0)
+            error = cmd_fail("cannot write %s", path);
+    }
+    d->limits = large ? mr_core_limits_fleet : mr_core_limits_small;
+    free(path);
+    free(journal);
+    return error;
+}
+
 static int open_world(struct daemon *d, struct mr_buf *problem)
 {
     int error = mr_loop_new(d->gate_count + 1, &d->loop);
@@ -384,7 +416,7 @@ static int open_ctl(struct daemon *d, struct mr_buf *problem)
     struct mr_ctl_config config = {.env = mr_loop_env(d->loop, 0),
                                    .store = d->store,
                                    .engine = d->engine,
-                                   .limits = mr_core_limits_small,
+                                   .limits = d->limits,
                                    .listeners = listeners,
                                    .listener_count = d->gate_count,
                                    .fatal = on_fatal,
@@ -455,6 +487,7 @@ int cmd_daemon_run(struct cmd *cmd, void (*ready)(void *arg, const struct cmd_da
     mr_buf_init(&d->body, MR_SPEC_BYTES_MAX);
     mr_engine_machine_read(&d->machine);
     d->code = find_files(d);
+    if (d->code == 0) d->code = limits_find(d);
     if (d->code == 0) d->code = open_world(d, &problem);
     if (d->code == 0) d->code = open_gates(d, &problem);
     if (d->code == 0) d->code = open_ctl(d, &problem);

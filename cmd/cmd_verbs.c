@@ -21,6 +21,8 @@ static const struct cmd_option options_up[] = {
     OPTION_MODEL,
     {"no-model", 0, NULL, "serve no model on a new home"},
     {"threads", 't', "N", "gateway threads, default 1"},
+    {"size", 0, "small|fleet",
+     "of a new home: 256 nodes and 8,192 workloads, or 240,000 and 1.1 million"},
     OPTION_JSON,
 };
 static const struct cmd_option options_down[] = {

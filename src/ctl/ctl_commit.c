@@ -201,6 +201,7 @@ static void group_apply(struct mr_ctl *ctl)
         struct ctl_pending *next = pending->next;
         ctl->seq++;
         ctl->records_since_snapshot++;
+        ctl->bytes_since_snapshot += pending->bytes.n;
         ctl->records_since_hash++;
         ctl->applying = pending;
         int error = ctl_apply(ctl, mr_buf_str(&pending->bytes));
@@ -328,7 +329,12 @@ static void append_done(void *arg, int error)
     group_free(ctl);
     ctl_tick_plan(ctl);
     if (ctl->routes_dirty) ctl_routes_publish(ctl);
-    if (ctl->records_since_snapshot >= ctl->config.snapshot_every_records) ctl_snapshot_begin(ctl);
+    /* A large state is saved when twice as much was journalled again: so saving stays a part of the
+     * work, however large it grows, and so does the replay after a crash. */
+    if (ctl->records_since_snapshot >= ctl->config.snapshot_every_records &&
+        ctl->bytes_since_snapshot / 2 >= ctl->snapshot_bytes) {
+        ctl_snapshot_begin(ctl);
+    }
     ctl_commit(ctl);
     stop_further(ctl);
 }
@@ -437,7 +443,9 @@ void ctl_snapshot_begin(struct mr_ctl *ctl)
         return;
     }
     ctl->snapshotting = true;
+    ctl->snapshot_bytes = ctl->snapshot.n;
     ctl->records_since_snapshot = 0;
+    ctl->bytes_since_snapshot = 0;
     ctl->snapshot_seq = ctl->seq;
     ctl->store->ops->snapshot_put(ctl->store, ctl->epoch, ctl->seq, mr_buf_str(&ctl->snapshot),
                                   snapshot_done, ctl);

@@ -143,7 +143,7 @@ struct mr_ctl {
     size_t block_bytes;
     struct ctl_book book;
     uint64_t epoch, seq;
-    uint64_t records_since_snapshot, records_since_hash, started_us;
+    uint64_t records_since_snapshot, bytes_since_snapshot, records_since_hash, started_us;
     struct mr_post commit_post; /* to itself */
     bool commit_posted;
     struct ctl_pending *first, **last; /* wait for the disk */
@@ -160,7 +160,7 @@ struct mr_ctl {
     size_t specs_kept;               /* after the last sweep */
     struct mr_buf snapshot;
     struct mr_ctl_call *snapshot_calls, *snapshot_wanted; /* of the one under way, of the next */
-    uint64_t snapshot_seq, snapshots;
+    uint64_t snapshot_seq, snapshots, snapshot_bytes;     /* bytes: of the newest */
     struct mr_timer *tick_timer, *commit_timer, *load_timer, *stop_timer;
     uint64_t tick_at_us;
     struct ctl_load *loads;

@@ -84,6 +84,7 @@ static int visit(void *arg, const struct mr_store_record *record)
     if (error != 0) return error;
     ctl->seq = record->seq;
     ctl->records_since_snapshot++;
+    ctl->bytes_since_snapshot += record->bytes.n;
     return 0;
 }
 
@@ -95,6 +96,7 @@ static int recover_from(struct mr_ctl *ctl, uint32_t n, bool *ret_any)
     int error;
     ctl->seq = 0;
     ctl->records_since_snapshot = 0;
+    ctl->bytes_since_snapshot = 0;
     ctl->hash_differs = false;
     error = state_fresh(ctl);
     if (error != 0) return error;
@@ -102,6 +104,7 @@ static int recover_from(struct mr_ctl *ctl, uint32_t n, bool *ret_any)
         mr_buf_init(&bytes, SIZE_MAX);
         error = ctl->store->ops->snapshot_get(ctl->store, n, &bytes, &ctl->seq);
         if (error == 0) error = state_load(ctl, mr_buf_str(&bytes));
+        ctl->snapshot_bytes = bytes.n;
         mr_buf_done(&bytes);
         if (error != MR_ENOT_FOUND) *ret_any = true;
         if (error != 0) return error;
