@@ -199,6 +199,7 @@ int cmd_verb_sandbox(struct cmd *cmd);
 int cmd_verb_usage(struct cmd *cmd);
 int cmd_verb_fleet(struct cmd *cmd);
 int cmd_verb_why(struct cmd *cmd);
+int cmd_verb_when(struct cmd *cmd);
 int cmd_verb_key(struct cmd *cmd);
 int cmd_verb_tenant(struct cmd *cmd);
 int cmd_verb_doctor(struct cmd *cmd);

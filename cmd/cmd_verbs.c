@@ -206,6 +206,16 @@ const struct cmd_verb cmd_verbs[] = {
      OPTIONS(options_fleet), 2, false, cmd_verb_fleet},
     {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1,
      false, cmd_verb_why},
+    {"when", "ID", "when a workload starts and ends, and how sure that is",
+     "The daemon copies its state and takes the copy forward through many possible futures, with "
+     "the\n"
+     "production scheduler: what runs ends after times such as were seen, others submit as they "
+     "did\n"
+     "lately. The median and the band that 90 of 100 futures fall in are printed. It is as good "
+     "as\n"
+     "what is known: give jobs an `estimate` or a `time_limit`.\n\n"
+     "  millrace when 7\n  millrace when 7 --json",
+     OPTIONS(options_json), 1, false, cmd_verb_when},
     {"tenant", "[NAME | set NAME]", "who may use how much: quotas, borrowing, shares",
      "Without arguments: all tenants, what they hold and may hold. What is not given to set stays "
      "as\n"

@@ -484,6 +484,10 @@ struct mr_workload_info {
     uint32_t lease_count;
     uint64_t submitted_us, started_us, ended_us; /* 0: not yet */
     uint64_t time_limit_us, deadline_us;
+    uint64_t estimate_us, begin_us, checkpoint_us, grace_us; /* as submitted */
+    uint64_t ran_us;         /* over its runs so far, without the present one */
+    uint64_t run_started_us; /* of the newest run */
+    bool preemptible;
     bool promised;          /* its deadline will be kept */
     uint64_t planned_us;    /* when it ends as planned; 0: not planned */
     enum mr_exit_kind exit; /* of the lease that decided, when ended */

@@ -78,6 +78,7 @@ struct mr_ctl_listener {
     X(SCALE)  /* id, body {"min","max"} */                                                         \
     X(QUEUE)  /* id or 0; query: state, tenant, limit, after */                                    \
     X(WHY)    /* id */                                                                             \
+    X(WHEN)   /* id */                                                                             \
     X(FLEET)                                                                                       \
     X(NODE)       /* id; body {"state":"up|draining|down"} */                                      \
     X(DOMAIN)     /* id: of an NVLink domain, body: state of all its nodes; admin */               \

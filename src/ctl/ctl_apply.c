@@ -120,6 +120,7 @@ static void effect_state(struct mr_ctl *ctl, const struct mr_effect_state *state
     struct ctl_spec *spec = ctl_spec_find(&ctl->book, state->workload.v);
     if (spec != NULL && spec->served_name != NULL) ctl->routes_dirty = true;
     if (mr_core_workload(ctl->core, state->workload, &info) != 0) return;
+    if (mr_state_final(state->state)) ctl_learn_end(ctl, &info);
     int n = snprintf(json, sizeof json, "{\"id\":%llu,\"state\":\"%s\",\"run\":%u,\"tasks\":%u}",
                      (unsigned long long)state->workload.v, mr_state_name(state->state), state->run,
                      state->tasks);
@@ -144,6 +145,9 @@ void ctl_effect(void *arg, const struct mr_effect *effect)
     switch (effect->kind) {
     case MR_EFFECT_ACCEPTED:
         spec_keep(ctl, &effect->u.answer);
+        if (!effect->u.answer.known && !ctl->replaying && ctl->record != NULL) {
+            ctl_learn_submit(ctl, &ctl->record->event);
+        }
         ctl->accepted = effect->u.answer.workload;
         break;
     case MR_EFFECT_REJECTED:

@@ -688,6 +688,9 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
     case MR_CTL_LOAD:
         op_load(ctl, call);
         break;
+    case MR_CTL_WHEN:
+        ctl_forecast(ctl, call);
+        break;
     case MR_CTL_SNAPSHOT:
         ctl_snapshot_call(ctl, call);
         break;

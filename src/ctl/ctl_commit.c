@@ -284,8 +284,6 @@ static void commit_later(struct mr_ctl *ctl, uint64_t delay_us)
     }
 }
 
-static void stop_further(struct mr_ctl *ctl);
-
 static void append_failed(struct mr_ctl *ctl, int error)
 {
     ctl->appending = false;
@@ -304,7 +302,7 @@ static void append_failed(struct mr_ctl *ctl, int error)
                 : MR_STR("the journal cannot be written; what was acknowledged is safe, look at "
                          "the disk and start again"));
     }
-    stop_further(ctl);
+    ctl_stop_further(ctl);
 }
 
 static void append_done(void *arg, int error)
@@ -336,7 +334,7 @@ static void append_done(void *arg, int error)
         ctl_snapshot_begin(ctl);
     }
     ctl_commit(ctl);
-    stop_further(ctl);
+    ctl_stop_further(ctl);
 }
 
 static void commit_now(struct mr_ctl *ctl)
@@ -378,7 +376,7 @@ static void commit_posted(struct mr_post *post)
         (struct mr_ctl *)(void *)((char *)post - offsetof(struct mr_ctl, commit_post));
     ctl->commit_posted = false;
     commit_now(ctl);
-    stop_further(ctl);
+    ctl_stop_further(ctl);
 }
 
 /* Behind the calls that have come already, so that they share one append: the first of many that
@@ -430,7 +428,7 @@ static void snapshot_done(void *arg, int error)
         ctl->snapshot_wanted = NULL;
         ctl_snapshot_begin(ctl);
     }
-    stop_further(ctl);
+    ctl_stop_further(ctl);
 }
 
 void ctl_snapshot_begin(struct mr_ctl *ctl)
@@ -487,10 +485,11 @@ void ctl_tick_plan(struct mr_ctl *ctl)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static void stop_further(struct mr_ctl *ctl)
+void ctl_stop_further(struct mr_ctl *ctl)
 {
     if (!ctl->stopping || ctl->ended || ctl->stop_timer != NULL) return;
     if (ctl->appending || ctl->snapshotting || ctl->commit_posted) return;
+    if (ctl->forecasts > 0) return;
     /* On a full disk what waits is said again by the engines after the next start. */
     if ((ctl->first != NULL || ctl->line_count > 0) && !ctl->full && !ctl->dead) {
         commit_now(ctl);
@@ -512,7 +511,7 @@ static void stop_first(void *arg)
 {
     struct mr_ctl *ctl = arg;
     ctl->stop_timer = NULL;
-    stop_further(ctl);
+    ctl_stop_further(ctl);
 }
 
 void mr_ctl_stop(struct mr_ctl *ctl, void (*done)(void *arg), void *arg)
@@ -527,6 +526,6 @@ void mr_ctl_stop(struct mr_ctl *ctl, void (*done)(void *arg), void *arg)
     /* done must not come within this call. */
     uint64_t now_us = ctl->env->ops->now_us(ctl->env);
     if (ctl->env->ops->timer_start(ctl->env, now_us, stop_first, ctl, &ctl->stop_timer) != 0) {
-        stop_further(ctl);
+        ctl_stop_further(ctl);
     }
 }

@@ -8,6 +8,7 @@
 #define CTL_INT_H
 
 #include "ctl/ctl.h"
+#include "forecast/forecast.h"
 
 #define CTL_TENANT_NAME_MAX  64u
 #define CTL_KEYS_MAX         65536u
@@ -168,6 +169,8 @@ struct mr_ctl {
     uint64_t routes_version, feed_id;
     const struct mr_routes *routes;
     uint64_t commits, retries, calls;
+    struct mr_forecast_learned *learned; /* of running times and submissions; not durable */
+    uint32_t forecasts;                  /* being computed */
     void (*stopped)(void *arg);
     void *stopped_arg;
     bool is_new, appending, snapshotting, replaying, live, stopping, final_snapshot, dead, ended;
@@ -180,7 +183,8 @@ struct mr_ctl {
 struct ctl_pending *ctl_push(struct mr_ctl *ctl, const struct ctl_record *record,
                              struct ctl_group_call *answer);
 void ctl_push_event(struct mr_ctl *ctl, const struct mr_event *event, uint64_t forget);
-void ctl_commit(struct mr_ctl *ctl); /* begins an append when there is something to write */
+void ctl_commit(struct mr_ctl *ctl);       /* begins an append when there is something to write */
+void ctl_stop_further(struct mr_ctl *ctl); /* goes on with stopping, when it does */
 void ctl_snapshot_begin(struct mr_ctl *ctl);
 void ctl_snapshot_call(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answered when durable */
 /* The journal cannot go on: answers everybody who waits, once, and tells the world. */
@@ -214,6 +218,13 @@ void ctl_put_tenants(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct 
 bool ctl_may_see(const struct mr_ctl_call *call, struct mr_tenant_id tenant);
 void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_workload_info *info);
 void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason); /* a JSON string */
+
+bool ctl_find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret);
+
+/* ctl_forecast.c */
+void ctl_forecast(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers later */
+void ctl_learn_submit(struct mr_ctl *ctl, const struct mr_event *event);
+void ctl_learn_end(struct mr_ctl *ctl, const struct mr_workload_info *info);
 
 /* ctl_usage.c */
 void ctl_put_usage(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out);

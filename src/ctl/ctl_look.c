@@ -120,7 +120,7 @@ void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_wo
     mr_buf_put_char(out, '}');
 }
 
-static bool find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret)
+bool ctl_find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret)
 {
     if (mr_core_workload(ctl->core, (struct mr_workload_id){call->id}, ret) == 0 &&
         ctl_may_see(call, ret->tenant)) {
@@ -159,7 +159,7 @@ static void look_queue(struct mr_ctl *ctl, struct mr_ctl_call *call)
     struct mr_buf *out = &call->out;
     struct mr_workload_info info;
     if (call->id != 0) {
-        if (!find(ctl, call, &info)) return;
+        if (!ctl_find(ctl, call, &info)) return;
         mr_buf_put_str(out, MR_STR("{\"workloads\":["));
         ctl_put_workload(ctl, out, &info);
         mr_buf_put_str(out, MR_STR("]}"));
@@ -194,7 +194,7 @@ static void look_why(struct mr_ctl *ctl, struct mr_ctl_call *call)
     static const char *const resources[] = {"cpu", "memory", "accelerator"};
     struct mr_workload_info info;
     struct mr_reason reason;
-    if (!find(ctl, call, &info)) return;
+    if (!ctl_find(ctl, call, &info)) return;
     reason = info.reason;
     if (info.state == MR_STATE_PENDING)
         (void)mr_core_why(ctl->core, info.id, &reason); /* else as kept */
@@ -319,7 +319,7 @@ static void look_file(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct mr_workload_info info;
     size_t most = call->limit != 0 ? MR_MIN(call->limit, FILE_BYTES_MAX) : FILE_BYTES_MAX;
-    if (!find(ctl, call, &info)) return;
+    if (!ctl_find(ctl, call, &info)) return;
     if (!name_is_safe(call->name)) {
         ctl_problem(call, "'%.*s' is no name of a file of a workload", MR_STR_ARG(call->name));
         call->error = MR_EINVALID;

@@ -260,7 +260,8 @@ int mr_ctl_new(const struct mr_ctl_config *config, struct mr_ctl **ret_ctl)
     mr_buf_init(&ctl->snapshot, SIZE_MAX);
     ctl->block_bytes = mr_core_bytes(&config->limits);
     ctl->block = ctl->block_bytes > 0 ? mr_alloc(ctl->block_bytes) : NULL;
-    if (ctl->block == NULL) {
+    ctl->learned = mr_alloc_zero(sizeof *ctl->learned);
+    if (ctl->block == NULL || ctl->learned == NULL) {
         mr_ctl_free(ctl);
         return ctl->block_bytes > 0 ? MR_ENO_MEMORY : MR_EINVALID;
     }
@@ -278,6 +279,7 @@ int mr_ctl_start(struct mr_ctl *ctl, struct mr_buf *problem)
     error = recover(ctl, problem);
     if (error != 0) return error;
     ctl->started_us = ctl->env->ops->now_us(ctl->env);
+    if (!ctl->is_new) mr_forecast_known(ctl->learned, ctl->core);
     ctl->live = true;
     mr_core_trace_set(ctl->core, ctl->config.trace);
     ctl->engine->ops->watch(ctl->engine, on_report, ctl);
@@ -322,6 +324,7 @@ void mr_ctl_free(struct mr_ctl *ctl)
     mr_free(ctl->flight_lines);
     mr_free(ctl->lines);
     mr_free(ctl->loads);
+    mr_free(ctl->learned);
     mr_free(ctl->block);
     mr_free(ctl);
 }

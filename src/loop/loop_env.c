@@ -4,7 +4,8 @@
  * Owns:       timers from timer_start until they fire or are stopped.
  * Invariants: (1) a post runs on its lane, in order per sender, never inside the call that posted;
  *             (2) a timer runs once, at or after its time by loop_now_us, never after timer_stop;
- *             (3) a timer's memory goes in its close callback, in no other place.
+ *             (3) a timer's memory goes in its close callback, in no other place;
+ *             (4) work runs on a thread of uv's own, its done on the lane, once each.
  * Thread:     post: any; all else: the lane's own.
  * Fails:      timer_start with MR_ENO_MEMORY, or MR_ECLOSED once the lane stops.
  * Ends:       timer_closed.
@@ -156,10 +157,44 @@ bool loop_posts_any(const struct loop_lane *lane)
     return __atomic_load_n(&lane->posts, __ATOMIC_RELAXED) != NULL;
 }
 
+/* --- work beside the lane -------------------------------------------------------------------- */
+
+struct loop_work {
+    uv_work_t uv; /* first: the request is the work */
+    struct mr_work *work;
+};
+
+static void work_run(uv_work_t *request)
+{
+    struct mr_work *work = ((struct loop_work *)(void *)request)->work;
+    work->run(work);
+}
+
+static void work_done(uv_work_t *request, int status)
+{
+    struct mr_work *work = ((struct loop_work *)(void *)request)->work;
+    MR_ASSERT(status == 0); /* nobody cancels it */
+    mr_free(request);
+    work->done(work);
+}
+
+static int env_work(struct mr_env *env, struct mr_work *work)
+{
+    struct loop_lane *lane = lane_of(env);
+    if (lane->stopping) return MR_ECLOSED;
+    struct loop_work *request = mr_alloc_zero(sizeof *request);
+    if (request == NULL) return MR_ENO_MEMORY;
+    request->work = work;
+    if (uv_queue_work(&lane->uv, &request->uv, work_run, work_done) == 0) return 0;
+    mr_free(request);
+    return MR_ENO_MEMORY;
+}
+
 const struct mr_env_ops loop_env_ops = {
     .now_us = env_now_us,
     .random = env_random,
     .timer_start = env_timer_start,
     .timer_stop = env_timer_stop,
     .post = env_post,
+    .work = env_work,
 };

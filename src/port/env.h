@@ -16,6 +16,12 @@ struct mr_post {
     struct mr_post *next; /* the world's while posted */
 };
 
+/* A long computation. The caller's memory until done runs. */
+struct mr_work {
+    void (*run)(struct mr_work *work);  /* on another thread: may touch only what the work owns */
+    void (*done)(struct mr_work *work); /* on the lane that asked */
+};
+
 struct mr_env;
 struct mr_timer; /* the world's; freed by timer_stop */
 
@@ -34,6 +40,10 @@ struct mr_env_ops {
      * that may be called for another lane. Never fails: the memory is reserved by the caller, who
      * owns `post` until fn runs. */
     void (*post)(struct mr_env *env, uint32_t lane, struct mr_post *post);
+    /* Runs the work beside the lane, then its done on the lane, never inside this call. NULL: the
+     * world has no threads, and who wants something computed does so itself, in short. MR_E…: it
+     * will not run. The world does not end before what was taken is done. */
+    int (*work)(struct mr_env *env, struct mr_work *work);
 };
 
 struct mr_env {

@@ -44,6 +44,7 @@ struct ctl_world {
     size_t post_count;
     struct mr_timer *timers;
     uint64_t random;
+    uint32_t works; /* computed beside the lane */
     /* journal: index is seq */
     struct world_bytes records[WORLD_RECORDS];
     uint64_t first_seq, last_seq, epoch;

@@ -163,7 +163,7 @@ static void impossible_shape_is_refused_with_what_there_is(void **state)
 static void unknown_ids_are_not_found(void **state)
 {
     static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY,
-                                         MR_CTL_FILE,   MR_CTL_NODE,  MR_CTL_DOMAIN};
+                                         MR_CTL_WHEN,   MR_CTL_FILE,  MR_CTL_NODE,  MR_CTL_DOMAIN};
     struct ctl_world *w = home();
     (void)state;
     for (size_t i = 0; i < MR_COUNT_OF(ops); i++) {
@@ -176,8 +176,8 @@ static void unknown_ids_are_not_found(void **state)
 
 static void a_tenant_learns_nothing_of_another(void **state)
 {
-    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE, MR_CTL_WHY,
-                                         MR_CTL_FILE};
+    static const enum mr_ctl_op ops[] = {MR_CTL_CANCEL, MR_CTL_SCALE, MR_CTL_QUEUE,
+                                         MR_CTL_WHY,    MR_CTL_WHEN,  MR_CTL_FILE};
     struct ctl_world *w = home();
     (void)state;
     assert_int_equal(world_ask(w, MR_CTL_TENANT_SET, ADMIN, 0, "{\"name\":\"other\"}"), 0);

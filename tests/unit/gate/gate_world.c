@@ -137,8 +137,11 @@ static void env_post(struct mr_env *env, uint32_t lane, struct mr_post *post)
     if (w->posts_last != NULL) w->posts_last->next = post;
     w->posts_last = post;
 }
-static const struct mr_env_ops env_ops = {env_now_us, env_random, env_timer_start, env_timer_stop,
-                                          env_post};
+static const struct mr_env_ops env_ops = {.now_us = env_now_us,
+                                          .random = env_random,
+                                          .timer_start = env_timer_start,
+                                          .timer_stop = env_timer_stop,
+                                          .post = env_post};
 
 /* --- wire ------------------------------------------------------------------------------------ */
 

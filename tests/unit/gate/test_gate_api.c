@@ -37,6 +37,7 @@ static void calls_carry_id_query_body_and_who_asks(void **state)
         {"DELETE", "/api/workloads/7", MR_CTL_CANCEL, 7},
         {"POST", "/api/workloads/7/scale", MR_CTL_SCALE, 7},
         {"GET", "/api/workloads/7/why", MR_CTL_WHY, 7},
+        {"GET", "/api/workloads/7/when", MR_CTL_WHEN, 7},
         {"GET", "/api/fleet", MR_CTL_FLEET, 0},
         {"POST", "/api/nodes", MR_CTL_NODE_SET, 0},
         {"POST", "/api/nodes/3", MR_CTL_NODE, 3},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The env of real lanes: posts, timers, the clock, signals, stopping. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -107,6 +108,42 @@ static void a_post_never_runs_inside_the_call(void **state)
     assert_int_equal(r.runs, 3);
     assert_false(r.ran_inside);
     mr_loop_free(r.loop);
+}
+
+struct effort {
+    struct mr_work work;
+    struct mr_loop *loop;
+    pthread_t asked, ran, told;
+    bool inside, ran_inside, is_done;
+};
+static void effort_run(struct mr_work *work)
+{
+    ((struct effort *)(void *)work)->ran = pthread_self();
+}
+static void effort_done(struct mr_work *work)
+{
+    struct effort *e = (struct effort *)(void *)work;
+    e->told = pthread_self();
+    e->ran_inside |= e->inside;
+    e->is_done = true;
+}
+
+static void work_is_done_beside_the_lane_and_before_the_loop_ends(void **state)
+{
+    (void)state;
+    struct effort e = {.work = {effort_run, effort_done}, .asked = pthread_self()};
+    assert_int_equal(mr_loop_new(1, &e.loop), 0);
+    struct mr_env *env = mr_loop_env(e.loop, 0);
+    e.inside = true;
+    assert_int_equal(env->ops->work(env, &e.work), 0);
+    e.inside = false;
+    mr_loop_stop(e.loop); /* before it has begun */
+    assert_int_equal(mr_loop_run(e.loop), 0);
+    assert_true(e.is_done);
+    assert_false(e.ran_inside);
+    assert_false(pthread_equal(e.asked, e.ran));
+    assert_true(pthread_equal(e.asked, e.told));
+    mr_loop_free(e.loop);
 }
 
 struct alarm_clock {
@@ -256,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(posts_of_one_sender_keep_their_order),
         cmocka_unit_test(a_post_never_runs_inside_the_call),
+        cmocka_unit_test(work_is_done_beside_the_lane_and_before_the_loop_ends),
         cmocka_unit_test(timers_fire_once_at_or_after_their_time_and_never_when_stopped),
         cmocka_unit_test(the_clock_never_goes_back_and_is_the_walls),
         cmocka_unit_test(random_bits_differ),

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a workload will start, and what a change would do: forks of core's block, driven forward.
+ *
+ * A fork is a copy of the block. It is stepped on with events that are made up: what starts ends
+ * after a time drawn from what is known of such work, and others are submitted as they were lately.
+ * Many such futures, each with other draws, give a median and a band. The production scheduler
+ * decides in every one of them. The live block is only read.
+ *
+ * Equal blocks, equal knowledge and equal options give equal answers, bit for bit. No clock, no
+ * I/O, no float, no allocation, no recursion. Idea: docs/internals/forecast.md. Grade P0.
+ */
+#ifndef MR_FORECAST_H
+#define MR_FORECAST_H
+
+#include "core/core.h"
+
+/* --- what is learned ----------------------------------------------------------------------- */
+
+#define MR_FORECAST_BINS     288u /* eighths of a doubling over 36 doublings */
+#define MR_FORECAST_ROWS     33u  /* 0: everybody; tenants share the others by number */
+#define MR_FORECAST_ARRIVALS 512u /* the newest jobs submitted */
+
+/* What a running time is measured against. */
+enum mr_forecast_basis {
+    MR_FORECAST_ESTIMATE, /* share of the job's own estimate */
+    MR_FORECAST_LIMIT,    /* share of its time limit, when it has no estimate */
+    MR_FORECAST_RUN,      /* the time itself, when it has neither */
+    MR_FORECAST_BASIS_COUNT
+};
+struct mr_forecast_row {
+    uint32_t count; /* in all bins; halved with them now and then, so that the newest count most */
+    uint16_t bins[MR_FORECAST_BINS];
+};
+struct mr_forecast_arrival { /* a job as it was submitted */
+    uint64_t gap_us;         /* since the one before it */
+    uint64_t time_limit_us, estimate_us, checkpoint_us, grace_us;
+    struct mr_shape shape;
+    uint32_t tenant, tasks_min, tasks_max, spares;
+    uint8_t priority, topology, preemptible, pad[5];
+};
+/* All zero is "nothing yet". A plain value: copy it to hand it over. It is no part of the durable
+ * state: mr_forecast_known makes one from what a core still knows. */
+struct mr_forecast_learned {
+    struct mr_forecast_row rows[MR_FORECAST_BASIS_COUNT][MR_FORECAST_ROWS];
+    struct mr_forecast_arrival arrivals[MR_FORECAST_ARRIVALS]; /* a ring */
+    uint64_t arrived;                                          /* jobs ever put into it */
+    uint64_t arrived_us;                                       /* when the newest came */
+};
+/* A job was accepted at that time. Services and pools are not counted. O(1). */
+void mr_forecast_arrived(struct mr_forecast_learned *learned, uint64_t time_us,
+                         const struct mr_event_submit *submit);
+/* A job has ended; how long it ran is learned. Others than jobs, and what never ran, teach nothing.
+ * O(1) amortised. */
+void mr_forecast_ended(struct mr_forecast_learned *learned, const struct mr_workload_info *info);
+/* Everything that can be learned from the workloads that core still knows. O(those). */
+void mr_forecast_known(struct mr_forecast_learned *learned, const struct mr_core *core);
+
+/* --- asking -------------------------------------------------------------------------------- */
+
+#define MR_FORECAST_SAMPLES     40u /* the default; 5 % and 95 % fall on samples */
+#define MR_FORECAST_SAMPLES_MAX 200u
+#define MR_FORECAST_WATCHED     1024u /* workloads that whatif compares */
+#define MR_FORECAST_NEVER       UINT64_MAX
+
+struct mr_forecast_options {
+    uint64_t seed;
+    uint64_t now_us;     /* 0, or earlier than core's: core's */
+    uint64_t horizon_us; /* how far it looks; 0: 30 days */
+    uint64_t steps_max;  /* of all forks together, about; 0: 2,000,000 */
+    uint32_t samples;    /* 0: MR_FORECAST_SAMPLES */
+    bool no_arrivals;    /* nobody submits anything more */
+};
+/* 5 %, 50 % and 95 % of the samples lie at or before these times (absolute).
+ * MR_FORECAST_NEVER: not within the horizon. */
+struct mr_forecast_band {
+    uint64_t low_us, middle_us, high_us;
+};
+struct mr_forecast_answer {
+    struct mr_forecast_band start, end;
+    uint32_t samples; /* futures looked at */
+    uint32_t started; /* of these, in so many it started within the horizon */
+    uint32_t cut;     /* so many ended at the bound of steps: their starts count as never */
+    uint32_t unknown; /* workloads that run or wait, of whose length nothing is known: they are
+                         taken to run for ever */
+    uint64_t steps;   /* done in all */
+};
+
+/* Memory that the calls below need for a core of these limits; 0 when the limits are absurd. */
+size_t mr_forecast_bytes(const struct mr_core_limits *limits);
+struct mr_forecast_question {
+    struct mr_forecast_options options;
+    struct mr_workload_id workload;
+    bool end; /* also when it ends: the forks go on for so long */
+};
+/* When a workload that waits will start. One that runs answers with the time when it did. Without
+ * question->end the band of ends is that of starts it did not look for: MR_FORECAST_NEVER.
+ * `scratch`: 16-byte aligned, mr_forecast_bytes. MR_ENOT_FOUND; MR_ESTATE when it has ended;
+ * MR_ENO_SPACE when the scratch is too small. Cost: samples * (copy of the block + steps until it
+ * starts). */
+int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learned *learned,
+                     const struct mr_forecast_question *question, void *scratch, size_t bytes,
+                     struct mr_forecast_answer *ret);
+
+#endif
