@@ -44,6 +44,13 @@ void ctl_learn_submit(struct mr_ctl *ctl, const struct mr_event *event)
 void ctl_learn_end(struct mr_ctl *ctl, const struct mr_workload_info *info)
 {
     mr_forecast_ended(ctl->learned, info);
+    for (uint32_t i = 0; i < CTL_ASKED; i++) {
+        struct ctl_asked *asked = &ctl->asked[i];
+        if (asked->workload != info->id.v) continue;
+        if (info->started_us > asked->asked_us)
+            mr_forecast_scored(ctl->learned, asked->asked_us, &asked->raw, info->started_us);
+        asked->workload = 0;
+    }
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -126,6 +133,10 @@ static void work_done(struct mr_work *work)
     MR_ASSERT(ctl->forecasts > 0);
     ctl->forecasts--;
     if (error == 0) put_answer(&call->out, q);
+    if (error == 0 && q->info.state == MR_STATE_PENDING) {
+        ctl->asked[ctl->asked_next++ % CTL_ASKED] =
+            (struct ctl_asked){q->info.id.v, q->now_us, q->answer.raw};
+    }
     question_free(q);
     ctl_answer(ctl, call, error);
     ctl_stop_further(ctl);

@@ -126,6 +126,11 @@ struct ctl_line { /* of the ledger, not durable yet */
     uint8_t bytes[96];
     uint32_t n;
 };
+struct ctl_asked { /* a forecast of a start, to be compared with what comes */
+    uint64_t workload, asked_us;
+    struct mr_forecast_band raw;
+};
+#define CTL_ASKED 64u
 struct ctl_load { /* of one service, as each gate sees it; not durable */
     uint64_t workload;
     uint32_t running[64], waiting[64]; /* by lane */
@@ -171,6 +176,8 @@ struct mr_ctl {
     uint64_t commits, retries, calls;
     struct mr_forecast_learned *learned; /* of running times and submissions; not durable */
     uint32_t forecasts;                  /* being computed */
+    struct ctl_asked asked[CTL_ASKED];   /* forecasts that were given: a ring */
+    uint32_t asked_next;
     void (*stopped)(void *arg);
     void *stopped_arg;
     bool is_new, appending, snapshotting, replaying, live, stopping, final_snapshot, dead, ended;

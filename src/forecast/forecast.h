@@ -19,6 +19,7 @@
 #define MR_FORECAST_BINS     288u /* eighths of a doubling over 36 doublings */
 #define MR_FORECAST_ROWS     33u  /* 0: everybody; tenants share the others by number */
 #define MR_FORECAST_ARRIVALS 512u /* the newest jobs submitted */
+#define MR_FORECAST_SCORES   256u /* the newest forecasts that were compared with what came */
 
 /* What a running time is measured against. */
 enum mr_forecast_basis {
@@ -45,6 +46,8 @@ struct mr_forecast_learned {
     struct mr_forecast_arrival arrivals[MR_FORECAST_ARRIVALS]; /* a ring */
     uint64_t arrived;                                          /* jobs ever put into it */
     uint64_t arrived_us;                                       /* when the newest came */
+    uint64_t scored;                    /* forecasts whose outcome is known */
+    int16_t scores[MR_FORECAST_SCORES]; /* of the newest of them: a ring */
 };
 /* A job was accepted at that time. Services and pools are not counted. O(1). */
 void mr_forecast_arrived(struct mr_forecast_learned *learned, uint64_t time_us,
@@ -77,13 +80,19 @@ struct mr_forecast_band {
 };
 struct mr_forecast_answer {
     struct mr_forecast_band start, end;
-    uint32_t samples; /* futures looked at */
-    uint32_t started; /* of these, in so many it started within the horizon */
+    struct mr_forecast_band raw; /* of starts, as the futures have it: start is made wider by what
+                                    such bands were wrong by. For mr_forecast_scored */
+    uint32_t samples;            /* futures looked at */
+    uint32_t started;            /* of these, in so many it started within the horizon */
     uint32_t cut;     /* so many ended at the bound of steps: their starts count as never */
     uint32_t unknown; /* workloads that run or wait, of whose length nothing is known: they are
                          taken to run for ever */
     uint64_t steps;   /* done in all */
 };
+
+/* A forecast made at asked_us has come true: the workload started at started_us. O(1). */
+void mr_forecast_scored(struct mr_forecast_learned *learned, uint64_t asked_us,
+                        const struct mr_forecast_band *raw, uint64_t started_us);
 
 /* Memory that the calls below need for a core of these limits; 0 when the limits are absurd. */
 size_t mr_forecast_bytes(const struct mr_core_limits *limits);

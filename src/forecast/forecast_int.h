@@ -106,6 +106,10 @@ int forecast_prepare(struct forecast_fork *fork, const struct mr_core *core,
                      const struct mr_forecast_options *options, void *scratch, size_t bytes);
 void forecast_band_of(uint64_t *values, uint32_t count, struct mr_forecast_band *ret); /* sorts */
 
+/* forecast_check.c */
+void forecast_widen(const struct mr_forecast_learned *learned, uint64_t now_us,
+                    struct mr_forecast_band *band);
+
 /* of each other */
 void forecast_due_push(struct forecast_fork *fork, struct forecast_due due);
 struct forecast_due forecast_due_pop(struct forecast_fork *fork);

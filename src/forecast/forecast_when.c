@@ -108,5 +108,8 @@ int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learne
     ret->unknown = unknown_count(core, fork.model);
     forecast_band_of(starts, ret->samples, &ret->start);
     forecast_band_of(ends, ret->samples, &ret->end);
+    ret->raw = ret->start;
+    if (info.state == MR_STATE_PENDING)
+        forecast_widen(learned, MR_MAX(options->now_us, mr_core_now_us(core)), &ret->start);
     return 0;
 }

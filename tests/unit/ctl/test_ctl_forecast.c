@@ -31,7 +31,7 @@ static void a_waiting_job_is_told_when(void **state)
     assert_non_null(strstr(w->out, "\"samples\":40,\"started\":40,\"cut\":0,\"unknown\":0"));
     uint64_t median_s = world_number(w->out, "median_s");
     assert_true(median_s > 0 && median_s <= 3600);
-    assert_true(world_number(w->out, "high_s") <= 3660);
+    assert_true(world_number(w->out, "high_s") <= 6000);
     assert_int_equal(mr_core_hash(mr_ctl_core(w->ctl)), hash);
     assert_int_equal(mr_ctl_seq(w->ctl), seq);
     assert_int_equal(w->works, 1); /* not on the writer's lane */

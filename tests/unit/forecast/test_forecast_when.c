@@ -126,7 +126,8 @@ static void a_limit_bounds_the_wait(void **state)
     struct mr_forecast_answer a = ask(second, 1);
     assert_int_equal(a.started, a.samples);
     assert_true(a.start.low_us >= c.now_us);
-    assert_true(a.start.high_us <= begun_us + HOUR);
+    assert_true(a.raw.high_us <= begun_us + HOUR);
+    assert_true(a.start.high_us >= a.raw.high_us); /* how wrong such are is not known yet */
 }
 
 static void others_who_will_submit_are_counted_with(void **state)
@@ -211,6 +212,38 @@ static void the_band_is_of_ninety_per_cent(void **state)
     assert_int_equal(band.low_us, band.high_us);
 }
 
+/* Twenty forecasts of an hour that came after four hours. */
+static void bands_grow_by_what_earlier_ones_were_wrong_by(void **state)
+{
+    (void)state;
+    const uint64_t now_us = 1000 * HOUR;
+    memset(&learned, 0, sizeof learned);
+    const struct mr_forecast_band raw = {now_us + HOUR / 2, now_us + HOUR, now_us + HOUR};
+    struct mr_forecast_band band = raw, first;
+    struct mr_forecast_band never = {MR_FORECAST_NEVER, MR_FORECAST_NEVER, MR_FORECAST_NEVER};
+    forecast_widen(&learned, now_us, &band);
+    first = band;
+    assert_in_range(band.high_us, now_us + HOUR * 14 / 10, now_us + HOUR * 18 / 10);
+    for (uint32_t i = 0; i < 20; i++)
+        mr_forecast_scored(&learned, now_us, &raw, now_us + 4 * HOUR);
+    band = raw;
+    forecast_widen(&learned, now_us, &band);
+    assert_in_range(band.high_us, now_us + 4 * HOUR, now_us + 5 * HOUR);
+    assert_in_range(band.low_us, now_us + HOUR / 16, now_us + HOUR / 6);
+    assert_true(band.low_us < first.low_us);
+    /* Right ones push the wrong ones out, but no band becomes narrower than its futures. */
+    for (uint32_t i = 0; i < MR_FORECAST_SCORES; i++)
+        mr_forecast_scored(&learned, now_us, &raw, now_us + HOUR * 3 / 4);
+    band = raw;
+    forecast_widen(&learned, now_us, &band);
+    assert_true(band.low_us <= raw.low_us && band.high_us >= raw.high_us);
+    assert_true(band.high_us < first.high_us);
+    forecast_widen(&learned, now_us, &never);
+    assert_true(never.low_us == MR_FORECAST_NEVER && never.high_us == MR_FORECAST_NEVER);
+    mr_forecast_scored(&learned, now_us, &never, now_us + HOUR); /* it came after all */
+    forecast_widen(&learned, now_us, &band);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -225,6 +258,7 @@ int main(void)
         CASE(bounds_are_kept_and_told),
         CASE(wrong_questions_are_refused),
         CASE(the_band_is_of_ninety_per_cent),
+        CASE(bands_grow_by_what_earlier_ones_were_wrong_by),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
