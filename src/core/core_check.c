@@ -269,8 +269,9 @@ static void fleet_sums_check(struct core_check *check)
         nodes -= mr_hash_mix(i) * p->nodes;
         for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
             const struct core_place_type *t = core_place_type(core, i, type);
-            places -= sketch(i, type, t->free_milli);
+            if (t->free_milli != 0) places -= sketch(i, type, t->free_milli);
             for (uint32_t log = 0; type > 0 && log < CORE_WHOLE_LOGS; log++) {
+                if (t->by_whole[log] == 0) continue;
                 nodes -= sketch(i, type, mr_hash_mix(log)) * t->by_whole[log];
             }
             core_check_holds(check, t->bucket == core_place_bucket_of(t->free_milli),

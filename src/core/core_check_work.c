@@ -206,6 +206,22 @@ static void workload_check(struct core_check *check, uint32_t slot)
                      "(15) what waits for its time has a timer");
 }
 
+/* The members of one list of ends; at most `most` are counted. */
+static uint32_t ends_check(struct core_check *check, uint32_t bucket, uint32_t most)
+{
+    const struct mr_core *core = check->core;
+    uint32_t at = *core_end_head(core, bucket), prev = 0, count = 0;
+    for (; at != 0 && count <= most; count++) {
+        if (!core_check_index(check, CORE_WORKLOADS, at)) return count;
+        const struct core_workload *w = core_workload(core, at);
+        core_check_holds(check, w->end_bucket == 1 + bucket && w->end_prev == prev,
+                         "(24) a list of ends is linked both ways");
+        prev = at;
+        at = w->end_next;
+    }
+    return count;
+}
+
 static void holds_check(struct core_check *check)
 {
     const struct mr_core *core = check->core;
@@ -223,20 +239,20 @@ static void holds_check(struct core_check *check)
     }
     core_check_holds(check, core->hold_count <= CORE_HOLDS && holding == core->hold_count,
                      "(24) every hold is listed");
-    for (uint32_t b = 0; b < CORE_END_RING + 2; b++) {
-        uint32_t at = *core_end_head(core, b), prev = 0;
-        bool bit = b < CORE_END_RING && mr_bit_get(core->end_bits, b);
-        core_check_holds(check, b >= CORE_END_RING || bit == (at != 0),
-                         "(24) a bit says which lists of ends have members");
-        for (; at != 0 && listed <= ending; listed++) {
-            if (!core_check_index(check, CORE_WORKLOADS, at)) return;
-            const struct core_workload *w = core_workload(core, at);
-            core_check_holds(check, w->end_bucket == 1 + b && w->end_prev == prev,
-                             "(24) a list of ends is linked both ways");
-            prev = at;
-            at = w->end_next;
+    const uint32_t *heads = core_end_head(core, 0);
+    for (uint32_t word = 0; word < CORE_END_RING / 64; word++) {
+        uint32_t any = 0; /* most are empty: 64 at once */
+        for (uint32_t i = 0; i < 64; i++)
+            any |= heads[64 * word + i];
+        if (any == 0 && core->end_bits[word] == 0) continue;
+        for (uint32_t b = 64 * word; b < 64 * (word + 1); b++) {
+            core_check_holds(check, mr_bit_get(core->end_bits, b) == (heads[b] != 0),
+                             "(24) a bit says which lists of ends have members");
+            listed += ends_check(check, b, ending);
         }
     }
+    listed += ends_check(check, CORE_END_RING, ending);
+    listed += ends_check(check, CORE_END_RING + 1, ending);
     core_check_holds(check, listed == ending, "(24) every job with an end is listed once");
 }
 
@@ -337,6 +353,7 @@ static void amounts_check(struct core_check *check)
         const struct core_tenant *t = core_tenant(core, i);
         for (uint32_t k = 0; k < CORE_AMOUNTS; k++) {
             const struct core_amount *a = &t->amounts[k];
+            if (a->held == 0 && a->load == 0 && a->keep == 0) continue;
             uint64_t here = amount_key(i, k), above = amount_key(t->parent, k);
             own -= here * a->held;
             kept += here * (a->load - a->held);
@@ -387,7 +404,8 @@ static void tenant_lists_check(struct core_check *check)
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
         if (w->phase == CORE_FREE) continue;
-        listed += (w->victim_list != 0) * mr_hash_mix(i) + (w->over != 0) * mr_hash_mix(i + 1u);
+        if (w->victim_list != 0) listed += mr_hash_mix(i);
+        if (w->over != 0) listed += mr_hash_mix(i + 1u);
         core_check_holds(check, w->over == 0 || (w->phase == CORE_CLAIMING && w->claimed > 0),
                          "(17) only a claim waits for what lies above a limit");
     }
@@ -417,7 +435,7 @@ static void tenants_check(struct core_check *check)
     uint64_t counts = 0;
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
-        if (w->phase == CORE_FREE) continue;
+        if (w->phase == CORE_FREE || !(w->counted_running || w->counted_pending)) continue;
         for (uint32_t at = w->tenant, n = 0; at != 0 && n < CORE_TENANT_DEPTH; n++) {
             uint64_t key = mr_hash_mix(at);
             counts += key * w->counted_running + (key ^ 1) * w->counted_pending;
