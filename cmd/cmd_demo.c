@@ -324,7 +324,7 @@ static int act_finetune(struct demo *demo)
     mr_buf_put_str(&json, MR_STR("{\"name\":\"finetune\",\"priority\":\"low\",\"preemptible\":true,"
                                  "\"num_tasks\":{\"min\":1,\"max\":2},\"checkpoint\":\"10s\","
                                  "\"resources\":{\"cpus\":0.5,\"memory\":\"2GiB\"},"
-                                 "\"train\":{\"max_steps\":60,\"batch\":4,\"learning_rate\":0.001,"
+                                 "\"train\":{\"max_steps\":96,\"batch\":4,\"learning_rate\":0.001,"
                                  "\"sequence_tokens\":64,\"checkpoint_every_steps\":4,\"seed\":1,"
                                  "\"data\":"));
     mr_json_put_string(&json, mr_str_from(data));
