@@ -33,6 +33,8 @@ struct bench_report {
 void bench_add(struct bench_report *report, const struct bench_bar *bar);
 /* Monotonic time for measuring. */
 uint64_t bench_now_ns(void);
+/* Sorts them ascending; 0 when there are none. */
+double bench_median(double *values, uint32_t count);
 
 /* One function for each bench; 0, or MR_E… when it could not run at all. */
 int bench_core(struct bench_report *report);

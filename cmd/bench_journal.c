@@ -378,16 +378,10 @@ struct rates {
     double values[ROUNDS];
 };
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(struct rates *rates)
 {
-    qsort(rates->values, ROUNDS, sizeof rates->values[0], compare);
-    return rates->values[0] < 0 ? -1 : rates->values[ROUNDS / 2];
+    double middle = bench_median(rates->values, ROUNDS);
+    return rates->values[0] < 0 ? -1 : middle;
 }
 
 static void bar(struct bench_report *report, const char *name, struct rates *ours, double peer,

@@ -254,19 +254,6 @@ static void play(struct replay *r, uint32_t one_in)
 
 /* --- the bars --------------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, uint32_t count)
-{
-    if (count == 0) return 0;
-    qsort(values, count, sizeof *values, compare);
-    return values[count / 2];
-}
-
 struct sums {
     uint32_t asked, inside;
 };
@@ -295,8 +282,8 @@ static void result_bar(struct bench_report *report, const struct replay *r, cons
     (void)snprintf(bar.note, sizeof bar.note,
                    "%u asked, %u without an upper end; medians: wait %.0f min, band %.0f min wide, "
                    "off by %.0f min",
-                   r->asked_count, r->asked_count - finite, median(waits, finite),
-                   median(widths, finite), median(errors, finite));
+                   r->asked_count, r->asked_count - finite, bench_median(waits, finite),
+                   bench_median(widths, finite), bench_median(errors, finite));
     bench_add(report, &bar);
 }
 

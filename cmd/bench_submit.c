@@ -240,12 +240,6 @@ static int calls_run(struct load *load, uint32_t connections, uint32_t calls, do
 
 /* --- bars ------------------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int rate_bar(struct bench_report *report, struct load *load, const char *name,
                     uint32_t connections, uint32_t jobs, uint32_t calls, double goal)
 {
@@ -258,9 +252,8 @@ static int rate_bar(struct bench_report *report, struct load *load, const char *
         rates[i] = (double)calls * jobs / seconds;
     }
     if (error != 0) return error;
-    qsort(rates, ROUNDS, sizeof rates[0], compare);
     (void)snprintf(bar.name, sizeof bar.name, "%s", name);
-    bar.ours = rates[ROUNDS / 2];
+    bar.ours = bench_median(rates, ROUNDS);
     (void)snprintf(bar.note, sizeof bar.note,
                    "%u rounds of %u calls, %.0f to %.0f; fsync on; %llu refused", ROUNDS, calls,
                    rates[0], rates[ROUNDS - 1], (unsigned long long)load->refused);

@@ -138,12 +138,6 @@ static void peer_run(struct bench *b)
 
 /* --- bars ----------------------------------------------------------------------------------- */
 
-static int double_compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void bar_core(struct bench *b, const char *name, double peer, const char *peer_name,
                      double goal)
 {
@@ -164,7 +158,7 @@ static void bars_add(struct bench *b)
 {
     struct bench_bar bar = {.ours = -1, .peer = -1, .goal = 1.9, .unit = "x"};
     for (size_t i = 0; i < 2; i++) {
-        qsort(b->core[i], ROUNDS, sizeof(double), double_compare);
+        (void)bench_median(b->core[i], ROUNDS); /* sorted: bar_core looks at the middle and ends */
     }
     bar_core(b, "LoRA on 135M, T=128, one core: eager", b->eager, b->eager_name, 1.25);
     bar_core(b, "LoRA on 135M, T=128, one core: torch.compile", b->compiled, b->compiled_name, 1.0);

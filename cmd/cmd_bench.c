@@ -34,6 +34,19 @@ uint64_t bench_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static int double_compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *values, uint32_t count)
+{
+    if (count == 0) return 0;
+    qsort(values, count, sizeof *values, double_compare);
+    return values[count / 2];
+}
+
 /* 1 met, 0 not met, -1 cannot be said. */
 static int met(const struct bench_bar *bar)
 {

@@ -100,23 +100,26 @@ static uint32_t bucket_next(const struct mr_core *core, uint32_t from)
     return MR_MIN(from, CORE_END_RING);
 }
 
+/* The first of the next list of known ends that is not empty, from that many buckets on; behind the
+ * last of the ring come those beyond it. */
+static void known_from(const struct mr_core *core, struct core_ends_walk *walk, uint32_t offset)
+{
+    walk->offset = bucket_next(core, offset);
+    uint64_t slot = (core->now_us >> BUCKET_SHIFT) + walk->offset;
+    bool beyond = walk->offset == CORE_END_RING;
+    walk->known = *core_end_head(core, beyond ? BEYOND : (uint32_t)(slot % CORE_END_RING));
+}
+
 void core_ends_start(const struct mr_core *core, struct core_ends_walk *walk)
 {
     *walk = (struct core_ends_walk){.unknown = *core_end_head(core, UNKNOWN)};
-    walk->offset = bucket_next(core, 0);
-    uint64_t slot = (core->now_us >> BUCKET_SHIFT) + walk->offset;
-    walk->known = *core_end_head(
-        core, walk->offset < CORE_END_RING ? (uint32_t)(slot % CORE_END_RING) : BEYOND);
+    known_from(core, walk, 0);
 }
 
 static void known_step(const struct mr_core *core, struct core_ends_walk *walk)
 {
     walk->known = core_workload(core, walk->known)->end_next;
-    if (walk->known != 0 || walk->offset >= CORE_END_RING) return;
-    walk->offset = bucket_next(core, walk->offset + 1);
-    uint64_t slot = (core->now_us >> BUCKET_SHIFT) + walk->offset;
-    walk->known = *core_end_head(
-        core, walk->offset < CORE_END_RING ? (uint32_t)(slot % CORE_END_RING) : BEYOND);
+    if (walk->known == 0 && walk->offset < CORE_END_RING) known_from(core, walk, walk->offset + 1);
 }
 
 /* It runs as long again as it did, and a minute at least. */
@@ -129,26 +132,17 @@ static uint64_t assumed_us(const struct mr_core *core, uint32_t workload)
 uint32_t core_ends_next(const struct mr_core *core, struct core_ends_walk *walk,
                         uint64_t *ret_end_us)
 {
-    while (walk->known != 0 || walk->unknown != 0) {
-        uint64_t known_us = walk->known != 0 ? core_end_us(core, walk->known) : UINT64_MAX;
-        uint32_t at;
-        if (walk->known != 0 && known_us <= core->now_us) { /* it is overdue: as the unknown */
-            at = walk->known;
-            known_step(core, walk);
-            *ret_end_us = assumed_us(core, at);
-            return at;
-        }
-        uint64_t unknown_us = walk->unknown != 0 ? assumed_us(core, walk->unknown) : UINT64_MAX;
-        if (walk->known == 0 || unknown_us < known_us) {
-            at = walk->unknown;
-            walk->unknown = core_workload(core, at)->end_next;
-            *ret_end_us = unknown_us;
-        } else {
-            at = walk->known;
-            known_step(core, walk);
-            *ret_end_us = known_us;
-        }
-        return at;
+    uint32_t at = walk->known;
+    uint64_t known_us = at != 0 ? core_end_us(core, at) : UINT64_MAX;
+    bool overdue = at != 0 && known_us <= core->now_us; /* then it is as the unknown */
+    uint64_t unknown_us = walk->unknown != 0 ? assumed_us(core, walk->unknown) : UINT64_MAX;
+    if (overdue || (at != 0 && known_us <= unknown_us)) {
+        known_step(core, walk);
+        *ret_end_us = overdue ? assumed_us(core, at) : known_us;
+    } else if (walk->unknown != 0) {
+        at = walk->unknown;
+        walk->unknown = core_workload(core, at)->end_next;
+        *ret_end_us = unknown_us;
     }
-    return 0;
+    return at;
 }

@@ -365,7 +365,7 @@ bool core_topology_unbounded(enum mr_topology topology)
     return topology == MR_TOPOLOGY_ANY || topology == MR_TOPOLOGY_PREFER_DOMAIN;
 }
 
-static uint64_t needed_of(const struct mr_shape *shape, enum mr_resource resource)
+uint64_t core_shape_needs(const struct mr_shape *shape, enum mr_resource resource)
 {
     if (resource == MR_RESOURCE_CPU) return shape->cpu_milli;
     if (resource == MR_RESOURCE_MEMORY) return shape->mem_mib;
@@ -415,7 +415,7 @@ bool core_place_never(const struct mr_core *core, const struct core_request *req
     uint64_t on_node = request->topology == MR_TOPOLOGY_NODE ? request->tasks_min : 1;
     for (size_t i = 0; i < MR_COUNT_OF(order); i++) {
         uint64_t largest, free;
-        uint64_t need = needed_of(shape, order[i]) * on_node;
+        uint64_t need = core_shape_needs(shape, order[i]) * on_node;
         supply_of(core, shape, order[i], &largest, &free);
         if (need <= largest) continue;
         *ret = (struct mr_reason){
@@ -434,7 +434,7 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
     uint64_t tasks = request->tasks_min;
     uint64_t largest, free;
     for (size_t i = 0; i < MR_COUNT_OF(order); i++) {
-        uint64_t need = needed_of(shape, order[i]) * tasks;
+        uint64_t need = core_shape_needs(shape, order[i]) * tasks;
         supply_of(core, shape, order[i], &largest, &free);
         if (need <= free) continue;
         *ret = (struct mr_reason){
@@ -448,7 +448,7 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
     *ret = (struct mr_reason){.code = MR_REASON_FRAGMENTED,
                               .resource = resource,
                               .a = free,
-                              .b = needed_of(shape, resource) * tasks};
+                              .b = core_shape_needs(shape, resource) * tasks};
     for (uint32_t i = 0; i < count; i++) {
         if (type_holds(core, types[i], shape, request->topology, request->tasks_min)) {
             *ret = (struct mr_reason){.code = MR_REASON_NONE}; /* its turn just has not come */

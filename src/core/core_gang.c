@@ -34,25 +34,6 @@ static void gang_start(struct mr_core *core, uint32_t workload, uint32_t tasks, 
     core_leases_from_plan(core, workload, tasks, type, false);
 }
 
-/* On room that others hold: those that rank below give it up, those that begin later lend it. */
-static bool gang_try_holds(struct mr_core *core, uint32_t workload,
-                           const struct core_request *request)
-{
-    uint8_t type = 0;
-    if (core->hold_count == 0) return false;
-    struct core_released_kept kept;
-    core_released_keep(core, &kept);
-    uint32_t lent = core_hold_lend(core, workload, false);
-    struct core_bound bound;
-    uint32_t tasks = 0;
-    if (lent != 0) tasks = core_plan_allowed(core, workload, request, &type, &bound);
-    if (tasks > 0) gang_start(core, workload, tasks, type);
-    core_hold_take(core, lent);
-    core_released_back(core, &kept);
-    if (tasks > 0) core_hold_yield(core, workload);
-    return tasks > 0;
-}
-
 /* Whether it fits now with the room that it holds; then it holds none any more. */
 static bool gang_gives_up(struct mr_core *core, uint32_t workload,
                           const struct core_request *request, struct core_bound *ret_bound)
@@ -84,12 +65,14 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
     uint32_t tasks = 0;
     if (gang_gives_up(core, workload, &request, &bound))
         tasks = core_plan_allowed(core, workload, &request, &type, &bound);
+    uint32_t missing = core->plan_short; /* of this plan: making room tries others */
+    struct core_bound unused;            /* why it does not fit is said of the plan before */
+    if (tasks == 0 && w->hold_us == 0)
+        tasks = core_hold_plan(core, workload, &request, &type, &unused);
     if (tasks > 0) {
         gang_start(core, workload, tasks, type);
         return true;
     }
-    uint32_t missing = core->plan_short; /* of this plan: making room tries others */
-    if (w->hold_us == 0 && gang_try_holds(core, workload, &request)) return true;
     if (w->hold_us == 0 && core_room_make(core, workload, &request, &bound)) return true;
     core->plan_short = missing;
     *ret_tenant = bound.tenant != 0 ? bound.highest : 0;

@@ -27,7 +27,7 @@
 
 struct lent {
     uint64_t end_us;
-    uint32_t workload, leases;
+    uint32_t workload;
 };
 struct ends {
     struct lent jobs[CORE_HOLD_ENDS];
@@ -79,7 +79,6 @@ static bool ends_more(struct mr_core *core, struct ends *ends, const struct mr_s
         if (next->workload == 0) return false;
         const struct core_workload *w = core_workload(core, next->workload);
         if (w->accel_type != 0 && !core_shape_accepts(shape, w->accel_type)) continue;
-        next->leases = w->lease_count;
         ends->leases += w->lease_count;
         ends->count++;
         return true;
@@ -163,13 +162,9 @@ static void ends_init(struct mr_core *core, struct ends *ends)
     ends->count = 0; /* large: only what is counted is ever read */
     ends->given = 0;
     ends->leases = 0;
-    ends->stopping_count = 0;
     ends->stopping_given = false;
+    ends->stopping_count = core_leases_stopping(core, ends->stopping);
     core_ends_start(core, &ends->walk);
-    for (uint32_t i = core->stop_first; i != 0; i = core_lease(core, i)->stop_next) {
-        if (ends->stopping_count == CORE_STOPPING_LOOKED) break;
-        ends->stopping[ends->stopping_count++] = i;
-    }
 }
 
 /* --- holds --------------------------------------------------------------------------------- */
@@ -283,23 +278,25 @@ void core_hold_yield(struct mr_core *core, uint32_t workload)
     core_released_move(core, &kept);
 }
 
-/* --- making them anew ------------------------------------------------------------------------ */
-
-struct head {
-    uint64_t share, order;
-    uint32_t workload, priority;
-};
-
-static bool head_before(const struct head *a, const struct head *b)
+uint32_t core_hold_plan(struct mr_core *core, uint32_t workload, const struct core_request *request,
+                        uint8_t *ret_type, struct core_bound *ret_bound)
 {
-    if (a->priority != b->priority) return a->priority < b->priority;
-    if (a->share != b->share) return a->share < b->share;
-    return a->order < b->order;
+    struct core_released_kept kept;
+    uint32_t tasks = 0;
+    if (core->hold_count == 0) return 0;
+    core_released_keep(core, &kept);
+    uint32_t lent = core_hold_lend(core, workload, false);
+    if (lent != 0) tasks = core_plan_allowed(core, workload, request, ret_type, ret_bound);
+    core_hold_take(core, lent); /* the plan is taken already */
+    core_released_back(core, &kept);
+    if (tasks > 0) core_hold_yield(core, workload);
+    return tasks;
 }
 
-/* Jobs at the head of a class that wait for room. Also those of the classes that may be tried on
- * what holds leave unused. */
-static uint32_t heads_find(struct mr_core *core, struct head heads[CORE_HOLDS])
+/* --- making them anew ------------------------------------------------------------------------ */
+
+/* The first classes of jobs in the order of the queue whose heads wait for room. */
+static uint32_t heads_find(struct mr_core *core, struct core_candidate heads[CORE_HOLDS])
 {
     uint32_t count = 0;
     for (uint32_t b = 0; b < CORE_WAIT_BUCKETS; b++) {
@@ -307,15 +304,12 @@ static uint32_t heads_find(struct mr_core *core, struct head heads[CORE_HOLDS])
         for (; at != 0; at = core_class(core, at)->wait_next) {
             const struct core_class *c = core_class(core, at);
             if (c->count == 0 || c->kind != MR_KIND_JOB) continue;
-            const struct core_workload *w = core_workload(core, c->head);
-            if (w->planned != 0) continue;
-            struct head head = {.share = core_tenant_share(core, c->tenant),
-                                .order = w->order,
-                                .workload = c->head,
-                                .priority = c->priority};
+            if (core_workload(core, c->head)->planned != 0) continue;
+            struct core_candidate head;
+            core_candidate_fill(core, at, &head);
             uint32_t i = count < CORE_HOLDS ? count++ : CORE_HOLDS;
-            if (i == CORE_HOLDS && !head_before(&head, &heads[--i])) continue;
-            for (; i > 0 && head_before(&head, &heads[i - 1]); i--) {
+            if (i == CORE_HOLDS && !core_candidate_sooner(&head, &heads[--i])) continue;
+            for (; i > 0 && core_candidate_sooner(&head, &heads[i - 1]); i--) {
                 heads[i] = heads[i - 1];
             }
             heads[i] = head;
@@ -347,7 +341,7 @@ static void short_ones_try(struct mr_core *core)
 
 void core_hold_run(struct mr_core *core)
 {
-    struct head heads[CORE_HOLDS];
+    struct core_candidate heads[CORE_HOLDS];
     MR_ASSERT(core->now_us >= core->hold_due_us);
     while (core->hold_count > 0) {
         core_claims_drop(core, core->holds[core->hold_count - 1]);
@@ -355,7 +349,7 @@ void core_hold_run(struct mr_core *core)
     core->hold_due_us = UINT64_MAX;
     uint32_t count = heads_find(core, heads);
     for (uint32_t i = 0; i < count; i++) {
-        (void)core_hold_make(core, heads[i].workload);
+        (void)core_hold_make(core, core_class(core, heads[i].class_of)->head);
     }
     core_released_merge(core);
     for (uint32_t i = 0; i < core->hold_count; i++) {

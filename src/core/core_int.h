@@ -501,6 +501,8 @@ struct core_request {
     uint32_t tasks_min, tasks_max;
 };
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
+/* What one task needs of it: thousandths of a vCPU or a device, MiB. */
+uint64_t core_shape_needs(const struct mr_shape *shape, enum mr_resource resource);
 /* Fills types[] in order of preference; for work without accelerators just type 0. */
 uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *shape,
                           uint8_t types[MR_ACCEL_TYPES_MAX]);
@@ -560,6 +562,9 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);
 bool core_class_join(struct mr_core *core, uint32_t workload); /* false: no slot for its class */
 void core_class_leave(struct mr_core *core, uint32_t workload);
 void core_candidate_add(struct mr_core *core, uint32_t class_of);
+/* The order of the queue: what a class is tried by, and whether one is tried before the other. */
+void core_candidate_fill(struct mr_core *core, uint32_t class_of, struct core_candidate *ret);
+bool core_candidate_sooner(const struct core_candidate *a, const struct core_candidate *b);
 void core_queue_run(struct mr_core *core);
 uint32_t core_class_find(const struct mr_core *core, uint32_t workload);
 void core_class_tenant_freed(struct mr_core *core, uint32_t tenant);
@@ -576,6 +581,8 @@ void core_lease_stop(struct mr_core *core, uint32_t lease, bool kill, bool check
  * bookkeeping is the caller's. */
 void core_lease_end(struct mr_core *core, uint32_t lease);
 void core_claims_drop(struct mr_core *core, uint32_t workload);
+/* The leases that end anyway, the first ones; their number. */
+uint32_t core_leases_stopping(const struct mr_core *core, uint32_t ret[CORE_STOPPING_LOOKED]);
 /* Gives back for a moment what a lease holds, its tenant's quota too or not, or takes it again; all
  * leases of a gang but claims: true when none of their nodes holds more than it has. */
 void core_lease_lend(struct mr_core *core, uint32_t lease, bool take, bool quota);

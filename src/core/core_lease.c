@@ -295,6 +295,15 @@ void core_claims_drop(struct mr_core *core, uint32_t workload)
     core_hold_forget(core, workload);
 }
 
+uint32_t core_leases_stopping(const struct mr_core *core, uint32_t ret[CORE_STOPPING_LOOKED])
+{
+    uint32_t count = 0, at = core->stop_first;
+    for (; at != 0 && count < CORE_STOPPING_LOOKED; at = core_lease(core, at)->stop_next) {
+        ret[count++] = at;
+    }
+    return count;
+}
+
 void core_lease_lend(struct mr_core *core, uint32_t lease, bool take, bool quota)
 {
     const struct core_lease *l = core_lease(core, lease);

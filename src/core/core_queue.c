@@ -244,7 +244,7 @@ uint64_t core_class_ahead(const struct mr_core *core, uint32_t workload)
 
 /* --- candidates of a step: a heap by priority, share, arrival --------------------------------- */
 
-static bool sooner(const struct core_candidate *a, const struct core_candidate *b)
+bool core_candidate_sooner(const struct core_candidate *a, const struct core_candidate *b)
 {
     if (a->borrows != b->borrows) return a->borrows < b->borrows;
     if (a->priority != b->priority) return a->priority < b->priority;
@@ -257,7 +257,7 @@ static bool sooner(const struct core_candidate *a, const struct core_candidate *
 static void candidate_sift_up(struct mr_core *core, uint32_t at)
 {
     struct core_candidate moved = *core_candidate(core, at);
-    while (at > 1 && sooner(&moved, core_candidate(core, at / 2))) {
+    while (at > 1 && core_candidate_sooner(&moved, core_candidate(core, at / 2))) {
         *core_candidate(core, at) = *core_candidate(core, at / 2);
         at /= 2;
     }
@@ -276,7 +276,7 @@ static bool class_borrows(const struct mr_core *core, const struct core_class *c
     return lends && core_quota_borrows(core, &ask, 0);
 }
 
-static void candidate_fill(struct mr_core *core, uint32_t class_of, struct core_candidate *ret)
+void core_candidate_fill(struct mr_core *core, uint32_t class_of, struct core_candidate *ret)
 {
     const struct core_class *c = core_class(core, class_of);
     ret->class_of = class_of;
@@ -293,7 +293,7 @@ void core_candidate_add(struct mr_core *core, uint32_t class_of)
     c->candidate = 1;
     MR_ASSERT(c->head != 0);
     core->candidate_count++;
-    candidate_fill(core, class_of, core_candidate(core, core->candidate_count));
+    core_candidate_fill(core, class_of, core_candidate(core, core->candidate_count));
     candidate_sift_up(core, core->candidate_count);
 }
 
@@ -306,10 +306,10 @@ static struct core_candidate candidate_pop(struct mr_core *core)
     while (2 * at <= core->candidate_count) {
         uint32_t child = 2 * at;
         if (child < core->candidate_count &&
-            sooner(core_candidate(core, child + 1), core_candidate(core, child))) {
+            core_candidate_sooner(core_candidate(core, child + 1), core_candidate(core, child))) {
             child++;
         }
-        if (!sooner(core_candidate(core, child), &last)) break;
+        if (!core_candidate_sooner(core_candidate(core, child), &last)) break;
         *core_candidate(core, at) = *core_candidate(core, child);
         at = child;
     }
@@ -430,8 +430,8 @@ static void class_try(struct mr_core *core, const struct core_candidate *candida
     }
     /* Shares only rise while a step starts work: a key that is out of date sorts too early. */
     struct core_candidate fresh;
-    candidate_fill(core, class_of, &fresh);
-    if (core->candidate_count > 0 && sooner(candidate, &fresh)) {
+    core_candidate_fill(core, class_of, &fresh);
+    if (core->candidate_count > 0 && core_candidate_sooner(candidate, &fresh)) {
         core_candidate_add(core, class_of);
         return;
     }

@@ -34,7 +34,7 @@ static uint32_t parts_of(const struct mr_shape *shape, uint32_t type, struct par
     return n;
 }
 
-static enum mr_resource resource_of(uint32_t amount)
+enum mr_resource core_amount_resource(uint32_t amount)
 {
     return amount >= CORE_ACCEL ? MR_RESOURCE_ACCEL : (enum mr_resource)amount;
 }
@@ -84,7 +84,7 @@ uint32_t core_quota_tasks(const struct mr_core *core, const struct core_ask *ask
         tasks = room / parts[i].each;
         const struct core_amount *a = &core_tenant(core, tenant)->amounts[parts[i].amount];
         *ret = (struct core_bound){.reason = {.code = MR_REASON_QUOTA,
-                                              .resource = resource_of(parts[i].amount),
+                                              .resource = core_amount_resource(parts[i].amount),
                                               .a = a->load,
                                               .b = ask->borrow ? a->limit : a->nominal,
                                               .c = parts[i].each},

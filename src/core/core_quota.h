@@ -12,6 +12,7 @@ uint32_t core_tenant_next(const struct mr_core *core, uint32_t top, uint32_t at)
 bool core_tenant_above(const struct mr_core *core, uint32_t above, uint32_t tenant); /* or equal */
 
 /* core_quota.c */
+enum mr_resource core_amount_resource(uint32_t amount);
 struct core_ask {
     const struct mr_shape *shape;
     uint32_t tenant, most;
@@ -65,6 +66,12 @@ uint64_t core_past_of(const struct mr_core *core, uint32_t tenant, uint32_t amou
 uint64_t core_tenant_share(struct mr_core *core, uint32_t tenant);
 uint64_t core_share_of(const struct mr_core *core, uint32_t tenant);
 void core_share_path(struct mr_core *core, uint32_t tenant, uint64_t share[CORE_SHARE_LEVELS]);
+
+/* core_hold.c */
+/* A plan as core_plan_allowed, on room that others hold too: those that rank below give it up,
+ * those that begin later lend it. */
+uint32_t core_hold_plan(struct mr_core *core, uint32_t workload, const struct core_request *request,
+                        uint8_t *ret_type, struct core_bound *ret_bound);
 
 /* --- making room --------------------------------------------------------------------------- */
 

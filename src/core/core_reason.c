@@ -13,15 +13,12 @@
 static void held_for_others(const struct mr_core *core, const struct core_request *request,
                             struct mr_reason *reason)
 {
-    uint64_t held = 0, each[MR_RESOURCE_COUNT];
+    uint64_t held = 0;
     if (reason->code != MR_REASON_RESOURCES) return;
     for (uint32_t i = 0; i < core->hold_count; i++) {
         const struct core_workload *h = core_workload(core, core->holds[i]);
-        each[MR_RESOURCE_CPU] = h->shape.cpu_milli;
-        each[MR_RESOURCE_MEMORY] = h->shape.mem_mib;
-        each[MR_RESOURCE_ACCEL] = h->shape.accel_milli;
         if (!core_shape_accepts(request->shape, h->accel_type)) continue;
-        held += each[reason->resource] * h->tasks_min;
+        held += core_shape_needs(&h->shape, reason->resource) * h->tasks_min;
         if (held < reason->a) continue;
         *reason = (struct mr_reason){.code = MR_REASON_HELD,
                                      .resource = reason->resource,

@@ -48,8 +48,7 @@ struct reclaim {
 
 static uint64_t each_of(const struct mr_shape *shape, uint32_t amount)
 {
-    if (amount >= CORE_ACCEL) return shape->accel_milli;
-    return amount == 0 ? shape->cpu_milli : shape->mem_mib;
+    return core_shape_needs(shape, core_amount_resource(amount));
 }
 
 /* --- the right to ask ------------------------------------------------------------------------ */

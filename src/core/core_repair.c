@@ -33,19 +33,6 @@ void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node)
     core->repairs[core->repair_count++] = (struct core_repair){workload, domain};
 }
 
-/* The leases that still end, lent back for a moment or taken again. */
-static void rest_hold(struct mr_core *core, const struct core_workload *w, bool take)
-{
-    for (uint32_t i = w->lease_first; i != 0; i = core_lease(core, i)->of_next) {
-        const struct core_lease *l = core_lease(core, i);
-        if (l->state == CORE_LEASE_CLAIM) continue;
-        if (take)
-            core_node_take(core, l->node, &w->shape, l->tasks, l->devices);
-        else
-            core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
-    }
-}
-
 /* Plans the nodes that it still has, where nobody else has a claim; returns their tasks. */
 static uint32_t rest_keep(struct mr_core *core, const struct core_workload *w)
 {
@@ -117,7 +104,7 @@ static void repair(struct mr_core *core, const struct core_repair *note)
     uint32_t most = w->tasks_max + w->spares;
     struct core_released_kept released;
     core_released_keep(core, &released);
-    rest_hold(core, w, false);
+    (void)core_leases_lend(core, note->workload, false, false);
     MR_ASSERT(core->plan_count == 0);
     uint32_t kept = rest_keep(core, w), tasks = missing_fill(core, note, kept);
     bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= most;
@@ -131,7 +118,7 @@ static void repair(struct mr_core *core, const struct core_repair *note)
     } else {
         core_plan_drop(core, &w->shape);
     }
-    rest_hold(core, w, true);
+    (void)core_leases_lend(core, note->workload, true, false);
     core_released_back(core, &released);
 }
 

@@ -142,10 +142,7 @@ static void candidates_collect(const struct mr_core *core, struct core_units *ro
             }
         }
     }
-    for (uint32_t i = core->stop_first; i != 0; i = core_lease(core, i)->stop_next) {
-        if (room->stopping_count == CORE_STOPPING_LOOKED) break;
-        room->stopping[room->stopping_count++] = i;
-    }
+    room->stopping_count = core_leases_stopping(core, room->stopping);
 }
 
 /* --- giving back for a moment --------------------------------------------------------------- */

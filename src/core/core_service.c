@@ -99,21 +99,6 @@ void core_service_update(struct mr_core *core, uint32_t workload)
     }
 }
 
-/* On room that is held for work that ranks below. */
-static uint32_t plan_on_holds(struct mr_core *core, uint32_t workload,
-                              const struct core_request *request, uint8_t *ret_type,
-                              struct core_bound *bound)
-{
-    struct core_released_kept kept;
-    core_released_keep(core, &kept);
-    uint32_t lent = core_hold_lend(core, workload, true);
-    uint32_t tasks = lent != 0 ? core_plan_allowed(core, workload, request, ret_type, bound) : 0;
-    core_hold_take(core, lent);
-    core_released_back(core, &kept);
-    if (tasks > 0) core_hold_yield(core, workload);
-    return tasks;
-}
-
 bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,
                       uint32_t *ret_tenant)
 {
@@ -125,7 +110,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     uint8_t type = 0;
     uint32_t tasks = core_plan_allowed(core, workload, &request, &type, &bound);
     if (tasks == 0 && bound.tenant == 0)
-        tasks = plan_on_holds(core, workload, &request, &type, &bound);
+        tasks = core_hold_plan(core, workload, &request, &type, &bound);
     if (tasks == 0) {
         if (core_room_make(core, workload, &request, &bound)) return true;
         *ret_tenant = bound.tenant != 0 ? bound.highest : 0;

@@ -300,12 +300,8 @@ static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
 /* The workload, or an answer that there is none (also when it is somebody else's). */
 static bool find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret)
 {
-    if (mr_core_workload(ctl->core, (struct mr_workload_id){call->id}, ret) == 0 &&
-        ctl_may_see(call, ret->tenant)) {
-        return true;
-    }
-    ctl_problem(call, "no workload %llu", (unsigned long long)call->id);
-    ctl_answer(ctl, call, MR_ENOT_FOUND);
+    if (ctl_find(ctl, call, ret)) return true;
+    ctl_answer(ctl, call, call->error);
     return false;
 }
 
