@@ -42,7 +42,14 @@ struct mr_shape {
     uint8_t reserved[3];                        /* 0: shapes are compared as bytes */
 };
 
-enum mr_workload_kind { MR_KIND_JOB, MR_KIND_SERVICE, MR_KIND_POOL, MR_KIND_COUNT };
+/* A RESERVATION is made by RESERVE, never submitted. */
+enum mr_workload_kind {
+    MR_KIND_JOB,
+    MR_KIND_SERVICE,
+    MR_KIND_POOL,
+    MR_KIND_RESERVATION,
+    MR_KIND_COUNT
+};
 
 /* Where the tasks of a gang may lie. PREFER tries the narrowest place first and widens. */
 enum mr_topology {
@@ -112,6 +119,8 @@ enum mr_node_state {
                                      which others still hold */                                    \
     X(HELD, "held_for_others")    /* b would do and are held for workload a until time c */        \
     X(DEADLINE, "deadline")       /* its plan begins at a (0: none yet); b: its deadline */        \
+    X(KEPT, "kept_free")          /* nodes that would do are reservation a's from time c on */     \
+    X(NO_WINDOW, "no_window")     /* a reservation would fit from time a on (0: not found) */      \
     X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -160,7 +169,8 @@ enum mr_exit_kind {
     X(LEASE_READY) /* a service's replica answers */                                               \
     X(LEASE_PROGRESS)                                                                              \
     X(LEASE_EXITED)                                                                                \
-    X(METER) /* tokens of one request, settled once */
+    X(METER)   /* tokens of one request, settled once */                                           \
+    X(RESERVE) /* a dated claim on nodes, or their maintenance */
 enum mr_event_kind {
 #define X(name) MR_EVENT_##name,
     MR_EVENTS(X)
@@ -281,7 +291,26 @@ struct mr_event_submit {
     uint32_t spares;           /* jobs: tasks beyond tasks_max that stand ready, as many as fit */
     bool promise;              /* jobs with deadline and curve: promise it when it can be kept */
     bool late_ends;            /* the same: when it cannot be met any more, the job ends */
-    struct mr_curve curve;     /* the sizes lie between tasks_min and tasks_max */
+    struct mr_workload_id reservation; /* runs on its nodes, in its time; 0: on others. A
+                                          reservation of the tenant, or of one above it */
+    struct mr_curve curve;             /* the sizes lie between tasks_min and tasks_max */
+};
+/* Nodes for the work that names the reservation, and for no other, from begin to end; or, for
+ * maintenance, for nobody. Nodes are given whole. What is known to end before, or may be asked to
+ * go, may run there until then. At the end what still runs there is asked to go, and goes on
+ * elsewhere. Promised only when it can be kept; a node that is lost is replaced when there is one.
+ */
+struct mr_event_reserve {
+    uint64_t tag;               /* comes back in ACCEPTED or REJECTED */
+    uint64_t key_high, key_low; /* as in mr_event_submit */
+    struct mr_tenant_id tenant; /* whose work may name it, and who pays for what is not used */
+    struct mr_shape shape;      /* reservation: so many tasks of this shape fit at once */
+    uint32_t tasks;
+    enum mr_topology topology;
+    uint64_t begin_us, end_us; /* begin 0, or past: now */
+    bool maintenance;          /* of one node, or of all that lie in a domain then */
+    struct mr_node_id node;
+    uint32_t domain;
 };
 struct mr_event_scale {
     struct mr_workload_id workload;
@@ -321,6 +350,7 @@ struct mr_event {
         struct mr_event_load load;
         struct mr_event_lease lease;
         struct mr_event_meter meter;
+        struct mr_event_reserve reserve;
     } u;
 };
 
@@ -425,6 +455,7 @@ struct mr_core_limits {
      * indexed, and states of free amounts that each index holds; both 0: best fit alone. */
     uint32_t fit_shapes, fit_states;
     uint32_t planned; /* live jobs with deadline and curve; further ones are ordinary. May be 0 */
+    uint32_t reservations; /* booked or active at once, maintenance too. May be 0 */
 };
 extern const struct mr_core_limits mr_core_limits_small; /* one machine: a few MiB */
 extern const struct mr_core_limits mr_core_limits_fleet; /* 230,000 nodes, 1,000,000 waiting */
@@ -485,8 +516,10 @@ struct mr_workload_info {
     uint64_t submitted_us, started_us, ended_us; /* 0: not yet */
     uint64_t time_limit_us, deadline_us;
     uint64_t estimate_us, begin_us, checkpoint_us, grace_us; /* as submitted */
-    uint64_t ran_us;         /* over its runs so far, without the present one */
-    uint64_t run_started_us; /* of the newest run */
+    uint64_t ran_us;                   /* over its runs so far, without the present one */
+    uint64_t run_started_us;           /* of the newest run */
+    struct mr_workload_id reservation; /* that it names; 0: none */
+    bool maintenance;                  /* a reservation that is one */
     bool preemptible;
     bool promised;          /* its deadline will be kept */
     uint64_t planned_us;    /* when it ends as planned; 0: not planned */
@@ -508,6 +541,15 @@ struct mr_node_info {
     enum mr_node_state state;
     uint32_t cpu_free_milli, mem_free_mib, accel_free_milli;
     uint32_t lease_count;
+    struct mr_workload_id reserved; /* whose window it is in; 0: in none */
+};
+/* A node in the calendar of a reservation. */
+struct mr_window_info {
+    struct mr_workload_id reservation;
+    struct mr_node_id node;
+    uint32_t tasks; /* that are counted on it; maintenance: 0 */
+    uint64_t begin_us, end_us;
+    bool maintenance, active;
 };
 struct mr_tenant_info {
     struct mr_event_tenant tenant;
@@ -545,6 +587,10 @@ int mr_core_tenant(const struct mr_core *core, struct mr_tenant_id id, struct mr
  * no tree that is too deep. O(tenants below it). */
 bool mr_core_tenant_valid(const struct mr_core *core, const struct mr_event_tenant *tenant);
 void mr_core_totals(const struct mr_core *core, struct mr_totals *ret);
+/* The windows of a reservation, or (id 0) of a node: *cursor starts at 0; MR_ENOT_FOUND at the end.
+ * O(1) each. */
+int mr_core_window_next(const struct mr_core *core, struct mr_workload_id reservation,
+                        struct mr_node_id node, uint32_t *cursor, struct mr_window_info *ret);
 
 /* The bill so far: one line for each (tenant, workload, SKU, accelerator type) that is still known;
  * lines of forgotten workloads are summed per tenant under workload 0. What running leases hold

@@ -9,6 +9,7 @@
  * Cost:       a slot is taken and given back in O(1).
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_block.c
  */
+#include "core_reserve.h"
 #include "core_value.h"
 
 #define CORE_MAGIC  0x45524f43524d3031ull /* "10MRCORE" */
@@ -26,6 +27,7 @@ const struct mr_core_limits mr_core_limits_small = {
     .fit_shapes = 96,
     .fit_states = 256,
     .planned = 256,
+    .reservations = 64,
 };
 const struct mr_core_limits mr_core_limits_fleet = {
     .nodes = 240000,
@@ -39,18 +41,19 @@ const struct mr_core_limits mr_core_limits_fleet = {
     .fit_shapes = 512,
     .fit_states = 8192,
     .planned = 4096,
+    .reservations = 4096,
 };
 
-_Static_assert(sizeof(struct core_node) == 88 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
+_Static_assert(sizeof(struct core_node) == 104 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
-_Static_assert(sizeof(struct core_free_state) == 72, "no padding");
+_Static_assert(sizeof(struct core_free_state) == 96, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
                "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 408, "no padding");
+_Static_assert(sizeof(struct core_workload) == 424, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 112, "no padding");
+_Static_assert(sizeof(struct core_class) == 116, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
 _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,
@@ -87,7 +90,7 @@ static bool limits_sound(const struct mr_core_limits *limits)
     }
     if (limits->fit_shapes > 4096 || limits->fit_states > 1u << 16) return false;
     if ((limits->fit_shapes == 0) != (limits->fit_states == 0)) return false;
-    return limits->planned <= 1u << 16;
+    return limits->planned <= 1u << 16 && limits->reservations <= 1u << 16;
 }
 
 bool core_layout(const struct mr_core_limits *limits, struct core_table *tables, size_t *ret_bytes)
@@ -100,6 +103,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     bool by_value = limits->fit_shapes > 0;
     uint32_t classes = by_value ? MR_MIN(65u, 9 + limits->nodes / 16) : 1;
     uint32_t entries = limits->fit_shapes * limits->fit_states;
+    uint32_t steps = 4 + 2 * CORE_PIECES * limits->planned + 2 * limits->reservations;
+    uint32_t windows = limits->reservations > 0 ? limits->nodes + 16 * limits->reservations : 0;
     const struct {
         uint32_t capacity;
         size_t item_bytes;
@@ -114,6 +119,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_LEASES] = {1 + limits->leases, sizeof(struct core_lease)},
         [CORE_CLASSES] = {1 + limits->shapes, sizeof(struct core_class)},
         [CORE_PLANNED] = {1 + limits->planned, sizeof(struct core_planned)},
+        [CORE_RESERVED] = {1 + limits->reservations, sizeof(struct core_reserved)},
+        [CORE_WINDOWS] = {1 + windows, sizeof(struct core_window)},
         [CORE_ENDS] = {CORE_END_RING + 2, sizeof(uint32_t)},
         [CORE_METERS] = {1 + meters, sizeof(struct core_meter)},
         [CORE_LINES] = {1 + lines, sizeof(struct core_line)},
@@ -136,7 +143,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_FIT_SUMS] = {1 + limits->fit_shapes, sizeof(uint64_t)},
         [CORE_PLAN] = {1 + limits->leases, sizeof(struct core_plan)},
         [CORE_CANDIDATES] = {2 + limits->shapes, sizeof(struct core_candidate)},
-        [CORE_FREE_STEPS] = {4 + 2 * CORE_PIECES * limits->planned, sizeof(struct core_free_step)},
+        [CORE_FREE_STEPS] = {steps, sizeof(struct core_free_step)},
         [CORE_PLAN_ORDER] = {1 + limits->planned, sizeof(uint32_t)},
     };
     size_t at = (sizeof(struct mr_core) + 63) & ~(size_t)63;
@@ -172,6 +179,7 @@ uint32_t core_item_check(void)
         sizeof(struct core_fit_class),  sizeof(struct core_fit_future),
         sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
         sizeof(struct core_planned),    sizeof(struct core_amount),
+        sizeof(struct core_reserved),   sizeof(struct core_window),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }
@@ -250,6 +258,8 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     memset(core->released, 0, sizeof core->released);
     core->released_count = 0;
     core->released_mask = 0;
+    core->view_reserved = 0;
+    core->view_end_us = 0;
     if (check) {
         const char *text;
         int error = mr_core_check(core, &text);

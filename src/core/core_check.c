@@ -175,6 +175,7 @@ static bool state_exact(const struct core_node *n, const struct core_free_state 
         if (free > 0 && free < CORE_WHOLE) parts += mr_hash_mix((uint16_t)free);
     }
     if (s->parts != parts || s->class_of != n->fit_class) return false;
+    if (s->until_us != (n->dated_us != 0 ? n->dated_us : UINT64_MAX)) return false;
     return s->accel_type == n->accel_type && s->whole == n->whole && s->part == n->part;
 }
 
@@ -182,8 +183,8 @@ static void node_index_check(struct core_check *check, uint32_t node)
 {
     const struct mr_core *core = check->core;
     const struct core_node *n = core_node(core, node);
-    core_check_holds(check, (n->state == MR_NODE_UP) == (n->free_state != 0),
-                     "(7) the nodes that are up are in the index");
+    core_check_holds(check, (n->state == MR_NODE_UP && n->closed == 0) == (n->free_state != 0),
+                     "(7) the nodes that are up and in no window are in the index");
     if (n->state == MR_NODE_ABSENT) {
         core_check_holds(check, n->place == 0 && n->lease_count == 0, "(7) an absent node is bare");
         return;
@@ -231,7 +232,12 @@ static void states_count_check(struct core_check *check)
         }
     }
     core_check_holds(check, groups == 0, "(7) nodes are counted by their whole devices");
-    core_check_holds(check, states == core->nodes_by_state[MR_NODE_UP],
+    uint64_t closed = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
+        const struct core_node *n = core_node(core, i);
+        closed += n->state == MR_NODE_UP && n->closed != 0;
+    }
+    core_check_holds(check, states + closed == core->nodes_by_state[MR_NODE_UP],
                      "(7) every node that is up is counted in one state");
 }
 
@@ -285,8 +291,8 @@ static void fleet_sums_check(struct core_check *check)
 int mr_core_check(const struct mr_core *core, const char **ret_text)
 {
     static const enum core_table_kind handed_out[] = {
-        CORE_STATES, CORE_WORKLOADS, CORE_LEASES,     CORE_CLASSES,
-        CORE_METERS, CORE_LINES,     CORE_FIT_SHAPES,
+        CORE_STATES, CORE_WORKLOADS,  CORE_LEASES,   CORE_CLASSES, CORE_METERS,
+        CORE_LINES,  CORE_FIT_SHAPES, CORE_RESERVED, CORE_WINDOWS,
     };
     struct core_check check = {.core = core};
     for (size_t i = 0; i < MR_COUNT_OF(handed_out); i++) {
@@ -294,6 +300,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
     }
     nodes_range(&check);
     core_check_work_range(&check);
+    core_check_reserve_range(&check);
     core_check_fit(&check);
     if (check.text == NULL) {
         for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
@@ -303,6 +310,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
         fleet_sums_check(&check);
         states_count_check(&check);
         core_check_work(&check);
+        core_check_reserve(&check);
     }
     if (check.text == NULL) return 0;
     *ret_text = check.text;

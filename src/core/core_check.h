@@ -15,6 +15,8 @@ bool core_check_index(struct core_check *check, enum core_table_kind kind, uint3
 void core_check_work_range(struct core_check *check);
 void core_check_work(struct core_check *check);
 
-void core_check_fit(struct core_check *check); /* core_check_fit.c */
+void core_check_fit(struct core_check *check);           /* core_check_fit.c */
+void core_check_reserve_range(struct core_check *check); /* core_check_reserve.c */
+void core_check_reserve(struct core_check *check);
 
 #endif

@@ -149,7 +149,7 @@ static struct tally leases_tally(struct core_check *check, uint32_t slot)
 static void size_check(struct core_check *check, const struct core_workload *w,
                        const struct tally *t)
 {
-    if (w->phase != CORE_ACTIVE) return;
+    if (w->phase != CORE_ACTIVE || w->kind == MR_KIND_RESERVATION) return;
     if (!core_is_service(w)) {
         core_check_holds(check, t->live > 0 && t->tasks + w->gone == w->tasks,
                          "(11) a gang runs whole");
@@ -173,7 +173,7 @@ static void phase_check(struct core_check *check, const struct core_workload *w,
     core_check_holds(check, w->hold_us == 0 || (w->phase == CORE_WAITING && holds),
                      "(24) what holds room waits and has claims");
     core_check_holds(check,
-                     (w->end_bucket != 0) == (w->phase == CORE_ACTIVE && !core_is_service(w)),
+                     (w->end_bucket != 0) == (w->phase == CORE_ACTIVE && w->kind == MR_KIND_JOB),
                      "(24) exactly the running jobs are listed by their end");
     core_check_holds(check, w->phase != CORE_CLAIMING || (t->claimed == t->count && t->claimed > 0),
                      "(11) what makes room has its claims and no leases");

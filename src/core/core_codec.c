@@ -162,6 +162,7 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     u32_pass(c, &e->spares);
     bool_pass(c, &e->promise);
     bool_pass(c, &e->late_ends);
+    u64_pass(c, &e->reservation.v);
     curve_pass(c, &e->curve);
 }
 
@@ -185,6 +186,22 @@ static void meter_pass(struct codec *c, struct mr_event_meter *e)
     u32_pass(c, &e->prompt_tokens);
     u32_pass(c, &e->cached_tokens);
     u32_pass(c, &e->completion_tokens);
+}
+
+static void reserve_pass(struct codec *c, struct mr_event_reserve *e)
+{
+    u64_pass(c, &e->tag);
+    u64_pass(c, &e->key_high);
+    u64_pass(c, &e->key_low);
+    u32_pass(c, &e->tenant.v);
+    shape_pass(c, &e->shape);
+    u32_pass(c, &e->tasks);
+    e->topology = (enum mr_topology)enum_pass(c, e->topology, MR_TOPOLOGY_COUNT);
+    u64_pass(c, &e->begin_us);
+    u64_pass(c, &e->end_us);
+    bool_pass(c, &e->maintenance);
+    u32_pass(c, &e->node.v);
+    u32_pass(c, &e->domain);
 }
 
 static void event_pass(struct codec *c, struct mr_event *event)
@@ -232,6 +249,9 @@ static void event_pass(struct codec *c, struct mr_event *event)
         break;
     case MR_EVENT_METER:
         meter_pass(c, &event->u.meter);
+        break;
+    case MR_EVENT_RESERVE:
+        reserve_pass(c, &event->u.reserve);
         break;
     default:
         c->bad = true;

@@ -15,7 +15,7 @@
  * Cost:       O(planned jobs * (log planned + fill)) at most once a grid step.
  * Idea:       docs/internals/deadlines.md   Tests: tests/unit/core/test_core_deadline.c
  */
-#include "core_int.h"
+#include "core_reserve.h"
 
 #define MICRO          1000000u
 #define LOAD_FREE      100u /* thousandths of what there is: so much is promised to anybody */
@@ -272,7 +272,21 @@ static uint32_t order_collect(const struct mr_core *core, uint8_t type, enum who
     return count;
 }
 
-/* Devices of the type that the planned jobs hold or nobody does. */
+/* The devices of that type on the nodes of a reservation. */
+static uint32_t reserved_devices(const struct mr_core *core, const struct core_reserved *r,
+                                 uint8_t type)
+{
+    uint32_t count = 0;
+    if (r->workload == 0) return 0;
+    for (uint32_t at = r->window_first; at != 0; at = core_window(core, at)->of_next) {
+        const struct core_node *n = core_node(core, core_window(core, at)->node);
+        if (n->accel_type == type && n->state == MR_NODE_UP) count += n->accel_count;
+    }
+    return count;
+}
+
+/* Devices of the type that the planned jobs hold or nobody does, or that come back when a
+ * reservation ends. */
 static uint32_t devices_for(const struct mr_core *core, uint8_t type)
 {
     uint64_t milli = core->type_free_milli[type];
@@ -280,6 +294,10 @@ static uint32_t devices_for(const struct mr_core *core, uint8_t type)
         const struct core_planned *p = core_planned(core, i);
         const struct core_workload *w = core_workload(core, p->workload);
         if (p->type == type) milli += (uint64_t)w->tasks * w->shape.accel_milli;
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        if (r->active) milli += (uint64_t)CORE_WHOLE * reserved_devices(core, r, type);
     }
     return (uint32_t)MR_MIN(milli / CORE_WHOLE, (uint64_t)UINT32_MAX);
 }
@@ -343,10 +361,35 @@ static void refresh(struct mr_core *core, uint8_t type, uint32_t devices)
     }
 }
 
+/* What the fleet has from now on, without what is reserved. */
+static void supply_begin(struct mr_core *core, uint8_t type, uint32_t devices)
+{
+    core_fill_begin(core, devices);
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        uint32_t count = reserved_devices(core, r, type);
+        if (count > 0) core_fill_block(core, r->begin_us, r->end_us, count);
+    }
+}
+
+/* Device-microseconds that are reserved before that time. */
+static uint64_t reserved_before(const struct mr_core *core, uint8_t type, uint64_t until_us)
+{
+    uint64_t sum = 0, part;
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        uint64_t from_us = MR_MAX(r->begin_us, core->now_us), to_us = MR_MIN(r->end_us, until_us);
+        if (from_us >= to_us) continue;
+        if (!mr_mul_u64(reserved_devices(core, r, type), to_us - from_us, &part)) return UINT64_MAX;
+        if (!mr_add_u64(sum, part, &sum)) return UINT64_MAX;
+    }
+    return sum;
+}
+
 static bool promised_plan(struct mr_core *core, uint8_t type, uint32_t devices)
 {
     uint32_t count = order_collect(core, type, PROMISED);
-    core_fill_begin(core, devices);
+    supply_begin(core, type, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (!core_fill(core, p, deadline_of(core, p))) return false;
@@ -359,7 +402,7 @@ static bool promised_plan(struct mr_core *core, uint8_t type, uint32_t devices)
 static void promised_keep(struct mr_core *core, uint8_t type, uint32_t devices)
 {
     uint32_t count = order_collect(core, type, PROMISED);
-    core_fill_begin(core, devices);
+    supply_begin(core, type, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         p->next = p->plan;
@@ -369,11 +412,14 @@ static void promised_keep(struct mr_core *core, uint8_t type, uint32_t devices)
 }
 
 /* Thousandths of the devices' time before the deadline that are planned already. */
-static uint64_t load_before(const struct mr_core *core, uint64_t deadline_us, uint32_t devices)
+static uint64_t load_before(const struct mr_core *core, uint64_t deadline_us, uint8_t type,
+                            uint32_t devices)
 {
     uint64_t all;
     if (deadline_us <= core->now_us || devices == 0) return 1000;
     if (!mr_mul_u64(deadline_us - core->now_us, devices, &all)) return 0;
+    all -= MR_MIN(all, reserved_before(core, type, deadline_us));
+    if (all == 0) return 1000;
     uint64_t free = MR_MIN(core_fill_free(core, deadline_us), all);
     return mr_mul_div_u64(all - free, 1000, all);
 }
@@ -409,7 +455,7 @@ static uint32_t others_plan(struct mr_core *core, uint8_t type, uint32_t *ret_co
 static bool all_plan(struct mr_core *core, uint8_t type, uint32_t devices, uint32_t *ret_fit)
 {
     uint32_t count = order_collect(core, type, ALL), fit = 0;
-    core_fill_begin(core, devices);
+    supply_begin(core, type, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (core_fill(core, p, deadline_of(core, p)) && core_fill_take(core, p, &p->next)) {
@@ -430,7 +476,7 @@ static void promise(struct mr_core *core, uint8_t type, uint32_t devices)
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (p->next.finish_us == 0 || !p->promise) continue;
-        uint64_t load = load_before(core, deadline_of(core, p), devices);
+        uint64_t load = load_before(core, deadline_of(core, p), type, devices);
         bool cheap = rank_of(core, p->rank_cost) <= (1000 - load) * 1000 / (1000 - LOAD_FREE);
         if (load > LOAD_FREE && !cheap) continue;
         p->promised = 1;

@@ -82,6 +82,17 @@ static bool take(struct mr_core *core, uint64_t from_us, uint64_t to_us, uint32_
     return true;
 }
 
+void core_fill_block(struct mr_core *core, uint64_t from_us, uint64_t to_us, uint32_t devices)
+{
+    uint32_t first, last;
+    from_us = MR_MAX(from_us, core->now_us);
+    if (from_us >= to_us || !step_cut(core, from_us, &first) || !step_cut(core, to_us, &last))
+        return;
+    for (uint32_t i = first; i < last; i++) {
+        core_free_step(core, i)->free -= MR_MIN(core_free_step(core, i)->free, devices);
+    }
+}
+
 static uint64_t grid_up(uint64_t time_us)
 {
     return (time_us + CORE_GRID_US - 1) / CORE_GRID_US * CORE_GRID_US;

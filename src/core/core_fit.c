@@ -77,7 +77,7 @@ uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
                        const struct mr_shape *shape, uint32_t most)
 {
     const struct core_node *n = core_node(core, node);
-    if (n->state != MR_NODE_UP) return 0;
+    if (n->state != MR_NODE_UP || !core_node_open(core, n)) return 0;
     uint64_t fit = most;
     if (shape->cpu_milli > 0) {
         if (n->cpu_free_milli <= 0) return 0;

@@ -2,8 +2,8 @@
 /* The fleet: nodes with their devices, the places they lie in, and what is free in each.
  *
  * Owns:       nodes, places, free states and the roots of their trees, the fleet's sums.
- * Invariants: (1) a node that is up is in the index under exactly what is free on it, others are
- *                 not in it;
+ * Invariants: (1) a node that is up and in no window of its calendar is in the index under exactly
+ *                 what is free on it and until when, others are not in it;
  *             (2) the free amounts of a place are the sums over the nodes in and below it;
  *             (3) places lie in the bucket of what is free in them;
  *             (4) the fleet's sums are the sums over the nodes that are up.
@@ -321,7 +321,7 @@ static bool state_equal(const struct core_free_state *a, const struct core_free_
 {
     return a->cpu_milli == b->cpu_milli && a->mem_mib == b->mem_mib && a->whole == b->whole &&
            a->part == b->part && a->accel_type == b->accel_type && a->parts == b->parts &&
-           a->class_of == b->class_of;
+           a->class_of == b->class_of && a->until_us == b->until_us;
 }
 
 /* Brings the index and the sums in line with the node's free amounts. */
@@ -331,14 +331,15 @@ static void node_refresh(struct mr_core *core, uint32_t node)
     struct core_free_state key = {.cpu_milli = clamp_u32(n->cpu_free_milli),
                                   .mem_mib = clamp_u32(n->mem_free_mib),
                                   .accel_type = n->accel_type,
-                                  .class_of = n->fit_class};
+                                  .class_of = n->fit_class,
+                                  .until_us = n->dated_us != 0 ? n->dated_us : UINT64_MAX};
     uint32_t accel = devices_sum(n, &key);
     bool sound = core_node_sound(n);
     if (sound == n->unsound) {
         n->unsound = !sound;
         core_node_sound_changed(core, node);
     }
-    if (n->state != MR_NODE_UP) {
+    if (n->state != MR_NODE_UP || n->closed != 0) {
         if (n->free_state != 0) state_leave(core, node);
         sums_add(core, n, 0, 0, 0);
         whole_move(core, n, 0);
@@ -461,6 +462,16 @@ void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *
     MR_ASSERT(n->mem_free_mib <= n->mem_mib);
     node_refresh(core, node);
     released_note(core, node);
+}
+
+void core_node_dated(struct mr_core *core, uint32_t node, uint32_t closed, uint64_t dated_us,
+                     bool freer)
+{
+    struct core_node *n = core_node(core, node);
+    n->closed = closed;
+    n->dated_us = dated_us;
+    node_refresh(core, node);
+    if (freer) released_note(core, node);
 }
 
 bool core_node_sound(const struct core_node *node)

@@ -66,8 +66,10 @@ enum core_table_kind {
     CORE_WORKLOADS,
     CORE_LEASES,
     CORE_CLASSES,
-    CORE_PLANNED, /* jobs with deadline and curve */
-    CORE_ENDS,    /* heads of the lists of running jobs by expected end */
+    CORE_PLANNED,  /* jobs with deadline and curve */
+    CORE_RESERVED, /* reservations and maintenance: core_reserve.h */
+    CORE_WINDOWS,  /* of these, one for each node */
+    CORE_ENDS,     /* heads of the lists of running jobs by expected end */
     CORE_METERS,
     CORE_LINES,
     CORE_ID_BUCKETS,
@@ -120,7 +122,11 @@ struct core_node {
     uint8_t whole_indexed;     /* as its places count it */
     uint8_t failures, suspect; /* lately; drains because of them */
     uint16_t failed_hour;      /* of the last one, the low bits */
-    uint32_t fit_class, pad5;  /* nodes that are alike when empty; 0: none, or it is not up */
+    uint32_t fit_class;        /* nodes that are alike when empty; 0: none, or it is not up */
+    uint32_t window_first;     /* its calendar: by begin, those that are not over */
+    uint32_t closed;           /* the reservation whose window it is in; 0: none */
+    uint32_t pad5;
+    uint64_t dated_us; /* its next window begins; 0: none is known */
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
 
@@ -151,8 +157,11 @@ struct core_free_state {
     uint16_t part_max[2];
     uint16_t part;
     uint8_t accel_type, whole;
-    uint64_t parts; /* hash of what is free on each device in use, in any order */
-    uint64_t born;  /* counts the states of nodes with devices; 0: of others */
+    uint64_t parts;    /* hash of what is free on each device in use, in any order */
+    uint64_t born;     /* counts the states of nodes with devices; 0: of others, and of nodes whose
+                          window comes */
+    uint64_t until_us; /* so long is it free: its next window begins; UINT64_MAX: none */
+    uint64_t until_max_us[2]; /* over the subtree */
     uint32_t class_of, pad;
 };
 
@@ -218,6 +227,8 @@ struct core_workload {
     uint32_t planned;                        /* its place among the planned jobs; 0: it is none */
     uint32_t end_bucket, end_prev, end_next; /* 1 + list of expected ends; 0: none */
     uint32_t spares;
+    uint32_t reserved;                 /* the reservation that it is, or whose nodes it runs on */
+    uint32_t member_prev, member_next; /* of the others who name the same */
 };
 
 struct core_lease {
@@ -238,6 +249,7 @@ struct core_class {
     uint32_t tenant, tasks_min, tasks_max;
     uint8_t priority, kind, topology, preemptible;
     uint8_t length, pad[3]; /* of its time limit or estimate, in powers of two; 0: unknown */
+    uint32_t reserved;      /* the reservation that all name; 0: none */
     uint32_t head, tail, count, ticket_first, ticket_last;
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
@@ -368,6 +380,10 @@ struct mr_core {
     /* scratch, not state: from here on neither hashed nor saved */
     uint32_t plan_count, candidate_count;
     uint32_t repair_count;
+    /* For whom nodes are looked at: none whose window comes before view_end_us; those in a window
+     * of this reservation alone, 0: those in none. core_view_of sets it. */
+    uint32_t view_reserved;
+    uint64_t view_end_us;
     struct core_repair repairs[CORE_REPAIRS];
     uint32_t quiet;          /* what is given back is no news */
     uint32_t plan_also;      /* whose quota of some type kept the last plan from more */
@@ -469,6 +485,15 @@ uint32_t core_place_above(const struct mr_core *core, uint32_t place, enum core_
 bool core_node_set(struct mr_core *core, const struct mr_event_node *event);
 void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state state);
 void core_node_remove(struct mr_core *core, uint32_t node); /* absent now, holds nothing */
+/* Its calendar changed; `freer`: waiting work may fit there now. */
+void core_node_dated(struct mr_core *core, uint32_t node, uint32_t closed, uint64_t dated_us,
+                     bool freer);
+/* Whether it may be used by whom the nodes are looked at for, as far as reservations go. */
+static inline bool core_node_open(const struct mr_core *core, const struct core_node *n)
+{
+    if (core->view_reserved != 0) return n->closed == core->view_reserved;
+    return n->closed == 0 && (n->dated_us == 0 || n->dated_us >= core->view_end_us);
+}
 /* Takes or gives back `tasks` tasks of the shape on those devices; may go below zero. */
 void core_node_take(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
                     uint32_t tasks, uint64_t devices);
@@ -547,6 +572,8 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
                         uint8_t *ret_type);
 /* A plan put together in pieces, each taken from the fleet at once. False: this piece does not fit,
  * and the pieces before it stay. keep: exactly there; within: in the place, O(its nodes). */
+bool core_plan_add(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
+                   uint32_t tasks); /* so many on that node, where they fit */
 bool core_plan_keep(struct mr_core *core, const struct core_plan *entry,
                     const struct mr_shape *shape);
 bool core_plan_within(struct mr_core *core, uint32_t place, uint32_t type,
@@ -599,11 +626,19 @@ void core_start_put(const struct mr_core *core, uint32_t lease, struct mr_effect
 
 /* core_workload.c */
 uint32_t core_workload_find(const struct mr_core *core, uint64_t id);
+uint32_t core_workload_by_key(const struct mr_core *core, uint64_t high, uint64_t low);
+/* It gets its id and is found from now on. */
+void core_workload_enter(struct mr_core *core, uint32_t workload);
+/* Answers ACCEPTED, or REJECTED when error is not 0; `reason` may be NULL: why it waits. */
+void core_answer_put(struct mr_core *core, const struct mr_effect_answer *answer,
+                     uint32_t workload);
+bool core_shape_valid(const struct mr_shape *shape);
 void core_submit(struct mr_core *core, const struct mr_event_submit *event);
 void core_cancel(struct mr_core *core, uint64_t id);
 void core_scale(struct mr_core *core, const struct mr_event_scale *event);
 void core_state_set(struct mr_core *core, uint32_t workload, enum mr_state state);
 void core_workload_wait(struct mr_core *core, uint32_t workload); /* joins its class or is held */
+void core_queue_leave(struct mr_core *core, uint32_t workload);   /* with the room that it holds */
 void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state state);
 bool core_workload_room(struct mr_core *core); /* forgets the oldest ended one when full */
 bool core_is_service(const struct core_workload *w);
@@ -703,6 +738,8 @@ bool core_fill(struct mr_core *core, struct core_planned *p, uint64_t deadline_u
 /* Takes what the pieces hold from what is free. False: it does not fit any more. */
 bool core_fill_take(struct mr_core *core, const struct core_planned *p,
                     const struct core_pieces *pieces);
+/* So many of them are others' in that time. */
+void core_fill_block(struct mr_core *core, uint64_t from_us, uint64_t to_us, uint32_t devices);
 /* All of `devices` free from now on. */
 void core_fill_begin(struct mr_core *core, uint32_t devices);
 /* Device-microseconds free before that time, of so many in all; 2^64 - 1 at most. */

@@ -8,6 +8,7 @@
  * Tests:      tests/unit/core/test_core_look.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 static void workload_put(const struct mr_core *core, uint32_t workload,
                          struct mr_workload_info *ret)
@@ -48,6 +49,15 @@ static void workload_put(const struct mr_core *core, uint32_t workload,
         .exit = (enum mr_exit_kind)w->exit,
         .exit_code = w->exit_code,
     };
+    if (w->reserved != 0) {
+        const struct core_reserved *r = core_reserved(core, w->reserved);
+        if (w->kind != MR_KIND_RESERVATION) {
+            ret->reservation.v = core_workload(core, r->workload)->id;
+        } else {
+            ret->tasks = r->tasks;
+            ret->maintenance = r->maintenance;
+        }
+    }
     int error = mr_core_why(core, ret->id, &ret->reason);
     MR_ASSERT(error == 0);
 }
@@ -180,9 +190,43 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
         .mem_free_mib = n->mem_free_mib > 0 ? (uint32_t)n->mem_free_mib : 0,
         .accel_free_milli = accel,
     };
+    if (n->closed != 0) {
+        uint32_t by = core_reserved(core, n->closed)->workload;
+        ret->reserved.v = core_workload(core, by)->id;
+    }
     for (uint32_t i = n->lease_first; i != 0; i = core_lease(core, i)->node_next) {
         if (lease_shown(core, i)) ret->lease_count++;
     }
+    return 0;
+}
+
+int mr_core_window_next(const struct mr_core *core, struct mr_workload_id reservation,
+                        struct mr_node_id node, uint32_t *cursor, struct mr_window_info *ret)
+{
+    uint32_t at = *cursor;
+    uint32_t of = core_workload_find(core, reservation.v);
+    if (at >= core->tables[CORE_WINDOWS].used) return MR_ENOT_FOUND;
+    if (at != 0 && core_window(core, at)->reserved == 0) return MR_ENOT_FOUND; /* stale */
+    if (reservation.v != 0) {
+        uint32_t reserved = of != 0 ? core_workload(core, of)->reserved : 0;
+        if (reserved == 0 || core_workload(core, of)->kind != MR_KIND_RESERVATION)
+            return MR_ENOT_FOUND;
+        at = at != 0 ? core_window(core, at)->of_next : core_reserved(core, reserved)->window_first;
+    } else {
+        if (node.v == 0 || node.v > core->limits.nodes) return MR_ENOT_FOUND;
+        at = at != 0 ? core_window(core, at)->node_next : core_node(core, node.v)->window_first;
+    }
+    if (at == 0) return MR_ENOT_FOUND;
+    const struct core_window *w = core_window(core, at);
+    const struct core_reserved *r = core_reserved(core, w->reserved);
+    *cursor = at;
+    *ret = (struct mr_window_info){.reservation = {core_workload(core, r->workload)->id},
+                                   .node = {w->node},
+                                   .tasks = w->tasks,
+                                   .begin_us = w->begin_us,
+                                   .end_us = w->end_us,
+                                   .maintenance = r->maintenance,
+                                   .active = r->active};
     return 0;
 }
 

@@ -14,7 +14,7 @@
  * Cost:       O(1) for each entry.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_meter.c
  */
-#include "core_int.h"
+#include "core_reserve.h"
 
 __extension__ typedef unsigned __int128 u128;
 
@@ -183,6 +183,10 @@ void core_lease_bill(struct mr_core *core, uint32_t lease, uint64_t until_us)
             .to_us = until_us,
         };
         ledger_put(core, &entry, &l->rest[i]);
+        if (w->reserved != 0) {
+            uint64_t *used = &core_reserved(core, w->reserved)->used[i];
+            if (!mr_add_u64(*used, quantity, used)) *used = UINT64_MAX;
+        }
     }
     MR_INVARIANT(3, l->billed_us < until_us);
     l->billed_us = until_us;
@@ -231,6 +235,50 @@ void core_cut_due(struct mr_core *core)
         core_lease_bill(core, lease, core->now_us);
         core_cut_join(core, lease);
     }
+}
+
+/* What was promised and not held by members, over the time since it was billed last. */
+static void reserve_bill(struct mr_core *core, struct core_reserved *r)
+{
+    const struct core_workload *w = core_workload(core, r->workload);
+    const uint64_t amounts[3] = {w->shape.cpu_milli, w->shape.mem_mib, w->shape.accel_milli};
+    for (uint32_t i = 0; i < 3; i++) {
+        uint64_t promised, used = r->used[i];
+        r->used[i] = 0;
+        if (!mr_mul_u64(amounts[i] * r->tasks, core->now_us - r->billed_us, &promised))
+            promised = UINT64_MAX;
+        if (promised <= used) continue;
+        enum mr_sku sku = (enum mr_sku)(MR_SKU_CPU + i);
+        struct mr_effect_ledger entry = {
+            .tenant = {w->tenant},
+            .workload = {w->id},
+            .sku = sku,
+            .accel_type = sku == MR_SKU_ACCEL ? r->accel_type : 0,
+            .quantity = promised - used,
+            .from_us = r->billed_us,
+            .to_us = core->now_us,
+        };
+        ledger_put(core, &entry, &r->rest[i]);
+    }
+}
+
+void core_reserve_bill(struct mr_core *core, uint32_t reserved)
+{
+    struct core_reserved *r = core_reserved(core, reserved);
+    if (r->billed_us >= core->now_us) return;
+    for (uint32_t at = r->window_first; at != 0; at = core_window(core, at)->of_next) {
+        uint32_t lease = core_node(core, core_window(core, at)->node)->lease_first;
+        for (; lease != 0; lease = core_lease(core, lease)->node_next) {
+            if (core_workload(core, core_lease(core, lease)->workload)->reserved != reserved)
+                continue;
+            if (!core_lease(core, lease)->in_cut) continue;
+            core_cut_leave(core, lease);
+            core_lease_bill(core, lease, core->now_us);
+            core_cut_join(core, lease);
+        }
+    }
+    if (!r->maintenance) reserve_bill(core, r);
+    r->billed_us = core->now_us;
 }
 
 /* --- tokens -------------------------------------------------------------------------------- */

@@ -17,6 +17,7 @@
  *             of at most 2 CORE_PLACES_LOOKED places that have room in sum.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_place.c
  */
+#include "core_reserve.h"
 #include "core_value.h"
 
 /* --- entries --------------------------------------------------------------------------------- */
@@ -54,8 +55,8 @@ static uint64_t devices_pick(const struct core_node *n, const struct mr_shape *s
 }
 
 /* Takes `tasks` tasks on the node: one entry, for shared devices one for each device. */
-static bool plan_add(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
-                     uint32_t tasks)
+bool core_plan_add(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
+                   uint32_t tasks)
 {
     while (tasks > 0) {
         uint32_t here = tasks;
@@ -84,10 +85,10 @@ static bool plan_by_value(struct mr_core *core, uint32_t types, const struct mr_
     if (shape->accel_milli == 0) {
         uint64_t cpu = (uint64_t)shape->cpu_milli * tasks, mem = (uint64_t)shape->mem_mib * tasks;
         uint32_t bare = core_node_find_bare(core, cpu, mem);
-        if (bare != 0) return plan_add(core, bare, shape, tasks);
+        if (bare != 0) return core_plan_add(core, bare, shape, tasks);
     }
     if (!core_score_find(core, shape, tasks, types, &spot)) return false;
-    if (spot.part == 0) return plan_add(core, spot.node, shape, tasks);
+    if (spot.part == 0) return core_plan_add(core, spot.node, shape, tasks);
     const struct core_node *n = core_node(core, spot.node);
     uint32_t device = 0;
     while (device < n->accel_count && n->device_free[device] != (int16_t)spot.part) {
@@ -151,7 +152,7 @@ static uint32_t place_pass(struct mr_core *core, uint32_t place, uint32_t type,
             uint32_t most = MR_MIN(tasks - placed, MR_TASKS_PER_NODE_MAX);
             uint32_t fit = core_node_fit(core, node, type, shape, most);
             if (fit == 0 || fit < full) continue;
-            if (!plan_add(core, node, shape, fit)) *ret_ok = false;
+            if (!core_plan_add(core, node, shape, fit)) *ret_ok = false;
             if (!*ret_ok) return placed;
             placed += fit;
         }
@@ -208,7 +209,7 @@ static bool place_fill(struct mr_core *core, uint32_t place, uint32_t type,
     if (ok && placed < tasks && tasks - placed <= MR_TASKS_PER_NODE_MAX) {
         uint32_t node = place_tightest(core, place, type, shape, tasks - placed);
         if (node != 0) {
-            ok = plan_add(core, node, shape, tasks - placed);
+            ok = core_plan_add(core, node, shape, tasks - placed);
             placed = tasks;
         }
     }
@@ -262,7 +263,7 @@ static uint32_t anywhere_fill(struct mr_core *core, uint32_t type, const struct 
         uint32_t node = 0;
         most = largest_find(core, type, shape, MR_MIN(most, tasks - placed), &node);
         if (most == 0) break;
-        if (!plan_add(core, node, shape, most)) break;
+        if (!core_plan_add(core, node, shape, most)) break;
         placed += most;
     }
     return placed;
@@ -275,7 +276,7 @@ static bool plan_on_node(struct mr_core *core, uint32_t type, const struct mr_sh
     uint32_t types = shape->accel_milli > 0 ? (uint32_t)1 << type : 0;
     if (plan_by_value(core, types, shape, tasks)) return true;
     uint32_t node = core_node_find(core, type, shape, tasks);
-    if (node != 0 && plan_add(core, node, shape, tasks)) return true;
+    if (node != 0 && core_plan_add(core, node, shape, tasks)) return true;
     plan_give_back(core, shape, 0);
     return false;
 }
@@ -331,6 +332,7 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
     MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
     core->plan_count = 0;
     core->plan_short = UINT32_MAX;
+    if (core->view_reserved != 0) return core_window_plan(core, request, ret_type);
     uint8_t types[MR_ACCEL_TYPES_MAX];
     if (plan_by_fit(core, request, ret_type)) return 1;
     uint32_t count = core_shape_types(core, request->shape, types);
@@ -376,8 +378,8 @@ bool core_plan_keep(struct mr_core *core, const struct core_plan *entry,
     int64_t cpu_milli = (int64_t)shape->cpu_milli * entry->tasks;
     int64_t mem_mib = (int64_t)shape->mem_mib * entry->tasks;
     int64_t each = MR_MIN((int64_t)shape->accel_milli, (int64_t)CORE_WHOLE);
-    if (n->state != MR_NODE_UP || n->cpu_free_milli < cpu_milli || n->mem_free_mib < mem_mib)
-        return false;
+    if (n->state != MR_NODE_UP || !core_node_open(core, n)) return false;
+    if (n->cpu_free_milli < cpu_milli || n->mem_free_mib < mem_mib) return false;
     if (each > 0 && each < CORE_WHOLE) each *= entry->tasks;
     for (uint32_t i = 0; i < n->accel_count; i++) {
         if (((entry->devices >> i) & 1u) != 0 && n->device_free[i] < each) return false;
@@ -404,6 +406,11 @@ bool core_plan_anywhere(struct mr_core *core, uint32_t type, const struct mr_sha
                         uint32_t tasks)
 {
     uint32_t kept = core->plan_count;
+    if (core->view_reserved != 0) {
+        if (core_window_fill(core, type, shape, tasks) == tasks) return true;
+        plan_give_back(core, shape, kept);
+        return false;
+    }
     if (core_fleet_bound(core, type, shape) < tasks) return false;
     if (anywhere_fill(core, type, shape, tasks) == tasks) return true;
     plan_give_back(core, shape, kept);

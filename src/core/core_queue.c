@@ -17,6 +17,7 @@
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_queue.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 /* --- classes ------------------------------------------------------------------------------- */
 
@@ -27,7 +28,8 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .priority = w->priority,
                                .kind = core_is_service(w) ? MR_KIND_SERVICE : MR_KIND_JOB,
                                .topology = w->topology,
-                               .preemptible = w->preemptible};
+                               .preemptible = w->preemptible,
+                               .reserved = w->reserved};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     uint64_t minutes = (core_length_us(w) >> 26) + 1;
     if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));
@@ -366,9 +368,11 @@ static bool fits_around(const struct mr_core *core, const struct core_class *c, 
 /* Whether trying the class again is worth it. For a gang that failed before: in a topology, when
  * it fits around a node that became freer; in any, when room for as many tasks as it was short of
  * may have come since. */
-static bool released_helps(const struct mr_core *core, struct core_class *c)
+static bool released_helps(struct mr_core *core, struct core_class *c)
 {
     if (!released_fits(core, c)) return false;
+    if (c->reserved != 0) return true; /* its nodes are few, and in no sum */
+    core_view_of(core, c->head, true);
     if (c->kind != MR_KIND_JOB || c->tasks_min == 1 || victims_came(core, c)) return true;
     if (core->released_count > CORE_RELEASED_KEPT) return true;
     bool unbounded = core_topology_unbounded((enum mr_topology)c->topology);

@@ -8,6 +8,7 @@
  * Tests:      tests/unit/core/test_core_reason.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 /* Enough of what it is short of is free, but held for others. */
 static void held_for_others(const struct mr_core *core, const struct core_request *request,
@@ -27,6 +28,70 @@ static void held_for_others(const struct mr_core *core, const struct core_reques
                                      .c = core_workload(core, core->holds[0])->hold_us};
         return;
     }
+}
+
+/* On the nodes of its own reservation. */
+static void member_why(const struct mr_core *core, const struct core_workload *w, uint32_t least,
+                       struct mr_reason *ret)
+{
+    uint8_t type = core_reserved(core, w->reserved)->accel_type;
+    uint64_t end_us = core_reserved(core, w->reserved)->end_us;
+    if (end_us < core->view_end_us) { /* not worth it any more: it begins as ordinary work */
+        *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = end_us};
+        return;
+    }
+    if (w->shape.accel_milli == 0) type = 0;
+    uint32_t fit = core_window_fit(core, w->reserved, type, &w->shape, least);
+    enum mr_resource resource = w->shape.accel_milli > 0 ? MR_RESOURCE_ACCEL : MR_RESOURCE_CPU;
+    uint64_t each = core_shape_needs(&w->shape, resource);
+    *ret = (struct mr_reason){.code = fit < least ? MR_REASON_RESOURCES : MR_REASON_TOPOLOGY,
+                              .resource = resource,
+                              .a = each * (least - fit),
+                              .b = each * least};
+    if (fit >= least) ret->a = each * fit;
+}
+
+/* Free and without a claim, but somebody's before it would have ended. */
+static bool kept_free(struct mr_core *core, const struct core_request *request,
+                      struct mr_reason *ret)
+{
+    struct mr_reason without;
+    uint32_t first = 0;
+    if (core->tables[CORE_RESERVED].live == 0) return false;
+    core->view_end_us = 0;
+    core_place_reason(core, request, &without);
+    if (without.code != MR_REASON_NONE) return false;
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        if (r->workload == 0 || r->active || !r->shown) continue;
+        if (first == 0 || r->begin_us < core_reserved(core, first)->begin_us) first = i;
+    }
+    if (first == 0) return false;
+    const struct core_reserved *r = core_reserved(core, first);
+    *ret = (struct mr_reason){
+        .code = MR_REASON_KEPT, .a = core_workload(core, r->workload)->id, .c = r->begin_us};
+    return true;
+}
+
+/* For whom nodes are looked at is scratch: it is set for the look, and back after it. */
+static void place_why(const struct mr_core *core, uint32_t workload,
+                      const struct core_request *request, struct mr_reason *ret)
+{
+    struct mr_core *scratch = (struct mr_core *)(uintptr_t)core;
+    const struct core_workload *w = core_workload(core, workload);
+    uint64_t end_us = core->view_end_us;
+    uint32_t reserved = core->view_reserved;
+    core_view_of(scratch, workload, core_view_goes(core, workload));
+    if (core_place_never(core, request, ret)) {
+        /* said */
+    } else if (w->reserved != 0) {
+        member_why(core, w, request->tasks_min, ret);
+    } else {
+        core_place_reason(core, request, ret);
+        if (ret->code != MR_REASON_NONE) (void)kept_free(scratch, request, ret);
+    }
+    scratch->view_end_us = end_us;
+    scratch->view_reserved = reserved;
 }
 
 static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
@@ -62,15 +127,16 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
         *ret = bound.reason;
         return;
     }
-    core_place_reason(core, allowed ? &passes.request : &request, ret);
+    place_why(core, workload, allowed ? &passes.request : &request, ret);
     if (!service) held_for_others(core, &request, ret);
 }
 
 static void held_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
 {
     const struct core_workload *w = core_workload(core, workload);
-    if (w->begin_us > core->now_us) {
-        *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = w->begin_us};
+    uint64_t begin_us = MR_MAX(w->begin_us, core_member_begin_us(core, w));
+    if (begin_us > core->now_us) {
+        *ret = (struct mr_reason){.code = MR_REASON_NOT_YET, .a = begin_us};
     } else if (w->planned != 0) {
         *ret = (struct mr_reason){.code = MR_REASON_DEADLINE,
                                   .a = core_deadline_start_us(core, workload),
@@ -240,6 +306,23 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
                       (unsigned long long)reason->a);
         mr_time_put_rfc3339(buf, reason->c);
         mr_buf_put_str(buf, MR_STR("; with a time limit that ends before that it may run first."));
+        break;
+    case MR_REASON_KEPT:
+        mr_buf_printf(buf, "Nodes that would do are reservation %llu's from ",
+                      (unsigned long long)reason->a);
+        mr_time_put_rfc3339(buf, reason->c);
+        mr_buf_put_str(buf, MR_STR(" on; with a time limit that ends before that, or preemptible, "
+                                   "it may run there until then."));
+        break;
+    case MR_REASON_NO_WINDOW:
+        if (reason->a == 0) {
+            mr_buf_put_str(buf, MR_STR("No such room comes free within eight weeks; ask for less, "
+                                       "or for a time that ends before other reservations begin."));
+            break;
+        }
+        mr_buf_put_str(buf, MR_STR("There is no such room at that time; from "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_str(buf, MR_STR(" on it would fit."));
         break;
     case MR_REASON_STOPPING:
         mr_buf_put_str(buf, MR_STR("Its last run still ends: "));

@@ -17,6 +17,7 @@
  *             (ByteRobust), SOSP 2025   Tests: tests/unit/core/test_core_repair.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 void core_repair_note(struct mr_core *core, uint32_t workload, uint32_t node)
 {
@@ -106,6 +107,7 @@ static void repair(struct mr_core *core, const struct core_repair *note)
     core_released_keep(core, &released);
     (void)core_leases_lend(core, note->workload, false, false);
     MR_ASSERT(core->plan_count == 0);
+    core_view_of(core, note->workload, core_view_goes(core, note->workload));
     uint32_t kept = rest_keep(core, w), tasks = missing_fill(core, note, kept);
     bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= most;
     if (fits) {

@@ -20,6 +20,7 @@
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_room.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 /* --- lists of possible victims -----------------------------------------------------------------
  */
@@ -163,9 +164,9 @@ static void stopping_hold(struct mr_core *core, const struct core_units *room, b
     }
 }
 
-uint32_t core_plan_allowed(struct mr_core *core, uint32_t workload,
-                           const struct core_request *request, uint8_t *ret_type,
-                           struct core_bound *ret_bound)
+static uint32_t plan_in_view(struct mr_core *core, uint32_t workload,
+                             const struct core_request *request, uint8_t *ret_type,
+                             struct core_bound *ret_bound)
 {
     const struct core_workload *w = core_workload(core, workload);
     struct core_ask ask = {.shape = request->shape,
@@ -191,6 +192,17 @@ uint32_t core_plan_allowed(struct mr_core *core, uint32_t workload,
     else if (ret_bound->reason.code == MR_REASON_QUOTA)
         ret_bound->reason.c *= request->tasks_min;
     return 0;
+}
+
+uint32_t core_plan_allowed(struct mr_core *core, uint32_t workload,
+                           const struct core_request *request, uint8_t *ret_type,
+                           struct core_bound *ret_bound)
+{
+    core_view_of(core, workload, false);
+    uint32_t tasks = plan_in_view(core, workload, request, ret_type, ret_bound);
+    if (tasks > 0 || ret_bound->tenant != 0 || !core_view_goes(core, workload)) return tasks;
+    core_view_of(core, workload, true); /* it may stay until it is asked to go */
+    return plan_in_view(core, workload, request, ret_type, ret_bound);
 }
 
 /* Gives back one, two, four, … candidates until the claimant's plan comes off. */

@@ -116,7 +116,8 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
         *ret_tenant = bound.tenant != 0 ? bound.highest : 0;
         core->plan_also = bound.highest;
         *ret_reason = bound.reason;
-        if (bound.tenant == 0 && core->trace != NULL) core_place_reason(core, &request, ret_reason);
+        if (bound.tenant == 0 && core->trace != NULL)
+            (void)mr_core_why(core, (struct mr_workload_id){w->id}, ret_reason);
         return false;
     }
     if (w->started_us == 0) w->started_us = core->now_us;

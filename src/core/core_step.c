@@ -9,6 +9,7 @@
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_step.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 #define TIME_US_MAX ((uint64_t)1 << 60) /* the year 38,000: sums of two times do not overflow */
 
@@ -35,6 +36,8 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
                    n->lease_count);
         core_node_lost(core, node);
     }
+    bool fits = n->accel_type == event->accel_type && n->accel_count <= event->accel_count && grows;
+    if (!fits) core_reserve_node_lost(core, node, false);
     core_failure_forget(core, node);
     core_deadline_dirty(core);
     if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
@@ -53,6 +56,7 @@ static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state s
     static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
     core_trace(core, "node %u is %s", node, names[state]);
     bool lost = state == MR_NODE_DOWN || state == MR_NODE_ABSENT;
+    if (state != MR_NODE_UP) core_reserve_node_lost(core, node, state == MR_NODE_ABSENT);
     core_node_state_set(core, node, state);
     core_deadline_dirty(core);
     if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
@@ -125,6 +129,9 @@ static void event_apply(struct mr_core *core, const struct mr_event *event)
     case MR_EVENT_METER:
         core_meter_take(core, &event->u.meter);
         break;
+    case MR_EVENT_RESERVE:
+        core_reserve(core, &event->u.reserve);
+        break;
     default:
         MR_ASSERT(false); /* mr_event_get lets no other kind through */
     }
@@ -150,6 +157,7 @@ void mr_core_step(struct mr_core *core, const struct mr_event *event,
     }
     core_timers_due(core); /* claims that became ready */
     core_queue_run(core);
+    core_view_reset(core);
     core->sink = NULL;
     MR_INVARIANT(2, core->plan_count == 0 && core->candidate_count == 0);
 #ifdef MR_CHECKS

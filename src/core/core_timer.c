@@ -8,7 +8,7 @@
  * Cost:       O(log timers) to set, O(1) to look at the first.
  * Tests:      tests/unit/core/test_core_block.c
  */
-#include "core_int.h"
+#include "core_reserve.h"
 
 static bool before(const struct mr_core *core, uint32_t a, uint32_t b)
 {
@@ -91,7 +91,9 @@ void core_timers_due(struct mr_core *core)
         if (core_timer_first_us(core) > core->now_us) return;
         uint32_t workload = *core_timer(core, 1);
         core_timer_set(core, workload, UINT64_MAX);
-        if (core_is_service(core_workload(core, workload)))
+        if (core_workload(core, workload)->kind == MR_KIND_RESERVATION)
+            core_reserve_due(core, workload);
+        else if (core_is_service(core_workload(core, workload)))
             core_service_due(core, workload);
         else
             core_gang_due(core, workload);

@@ -4,9 +4,10 @@
  *
  * A treap: a binary search tree by key and a heap by a hash of the slot, so its shape depends on
  * its content alone. Each entry knows the most memory (and, in tree 1, the largest part of a
- * device) below it, so that "least cpu of those with at least c cpu and m memory" is one descent.
+ * device) below it, and until when the freest of them is free, so that "least cpu of those with at
+ * least c cpu and m memory" is one descent.
  *
- * Owns:       the links left, right, mem_max and part_max of free states; `which` says which of
+ * Owns:       the links left, right and the maxima of free states; `which` says which of
  *             the two trees (0: by whole devices, 1: by part).
  * Invariants: (1) keys ascend; (2) priorities do not ascend downwards; (3) maxima are exact.
  * Never:      recursion; depth is bounded by CORE_TREE_DEPTH (2^-64 for it to be reached).
@@ -28,6 +29,7 @@ static int key_compare(const struct core_free_state *a, const struct core_free_s
     if (a->part != b->part) return a->part < b->part ? -1 : 1;
     if (a->class_of != b->class_of) return a->class_of < b->class_of ? -1 : 1;
     if (a->parts != b->parts) return a->parts < b->parts ? -1 : 1;
+    if (a->until_us != b->until_us) return a->until_us < b->until_us ? -1 : 1;
     return 0;
 }
 
@@ -41,12 +43,14 @@ static void maxima_update(const struct mr_core *core, uint32_t which, uint32_t s
     struct core_free_state *s = core_free_state(core, state);
     s->mem_max[which] = s->mem_mib;
     s->part_max[which] = s->part;
+    s->until_max_us[which] = s->until_us;
     const uint32_t child[2] = {s->left[which], s->right[which]};
     for (uint32_t i = 0; i < 2; i++) {
         if (child[i] == 0) continue;
         const struct core_free_state *c = core_free_state(core, child[i]);
         s->mem_max[which] = MR_MAX(s->mem_max[which], c->mem_max[which]);
         s->part_max[which] = MR_MAX(s->part_max[which], c->part_max[which]);
+        s->until_max_us[which] = MR_MAX(s->until_max_us[which], c->until_max_us[which]);
     }
 }
 
@@ -152,7 +156,8 @@ static bool subtree_may(const struct mr_core *core, uint32_t at, uint32_t which,
 {
     if (at == 0) return false;
     const struct core_free_state *s = core_free_state(core, at);
-    return s->mem_max[which] >= mem && s->part_max[which] >= part;
+    return s->mem_max[which] >= mem && s->part_max[which] >= part &&
+           s->until_max_us[which] >= core->view_end_us;
 }
 
 uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t which, uint64_t cpu,
@@ -163,7 +168,7 @@ uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t whic
     uint32_t depth = 0;
     uint32_t at = root;
     /* In order from the first entry with enough cpu; subtrees without enough memory are skipped,
-     * so with part 0 the first one entered holds the answer. */
+     * so with part 0, and while no node is reserved, the first one entered holds the answer. */
     for (;;) {
         while (subtree_may(core, at, which, mem, part)) {
             const struct core_free_state *s = core_free_state(core, at);
@@ -178,7 +183,7 @@ uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t whic
         if (depth == 0) return 0;
         at = stack[--depth];
         const struct core_free_state *s = core_free_state(core, at);
-        if (s->mem_mib >= mem && s->part >= part) return at;
+        if (s->mem_mib >= mem && s->part >= part && s->until_us >= core->view_end_us) return at;
         at = s->right[which];
     }
 }

@@ -10,6 +10,7 @@
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_queue.c
  */
 #include "core_quota.h"
+#include "core_reserve.h"
 
 #define BIT(state) (1u << MR_STATE_##state)
 #define ENDS                                                                                       \
@@ -24,7 +25,7 @@ static const uint32_t state_next[MR_STATE_COUNT] = {
 
 bool core_is_service(const struct core_workload *w)
 {
-    return w->kind != MR_KIND_JOB;
+    return w->kind == MR_KIND_SERVICE || w->kind == MR_KIND_POOL;
 }
 
 uint32_t core_workload_find(const struct mr_core *core, uint64_t id)
@@ -42,7 +43,7 @@ static uint64_t key_hash(uint64_t high, uint64_t low)
     return mr_hash_mix(high ^ mr_hash_mix(low));
 }
 
-static uint32_t key_find(const struct mr_core *core, uint64_t high, uint64_t low)
+uint32_t core_workload_by_key(const struct mr_core *core, uint64_t high, uint64_t low)
 {
     if (high == 0 && low == 0) return 0;
     uint32_t slot = *core_bucket(core, CORE_KEY_BUCKETS, key_hash(high, low));
@@ -64,8 +65,9 @@ void core_state_set(struct mr_core *core, uint32_t workload, enum mr_state state
                    mr_state_name((enum mr_state)w->state), mr_state_name(state));
     }
     w->state = (uint8_t)state;
-    bool pending = state == MR_STATE_PENDING;
-    bool running = state == MR_STATE_RUNNING || state == MR_STATE_COMPLETING;
+    bool counts = w->kind != MR_KIND_RESERVATION;
+    bool pending = counts && state == MR_STATE_PENDING;
+    bool running = counts && (state == MR_STATE_RUNNING || state == MR_STATE_COMPLETING);
     int more_pending = (int)pending - (int)w->counted_pending;
     int more_running = (int)running - (int)w->counted_running;
     w->counted_pending = pending;
@@ -157,6 +159,7 @@ void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state st
     MR_ASSERT(w->lease_count == 0 && w->class_of == 0 && w->victim_list == 0);
     core_timer_set(core, workload, UINT64_MAX);
     core_deadline_leave(core, workload);
+    core_member_leave(core, workload);
     w->phase = CORE_ENDED;
     w->ended_us = core->now_us;
     w->tasks = 0;
@@ -181,7 +184,7 @@ void core_workload_wait(struct mr_core *core, uint32_t workload)
         core_timer_set(core, workload, UINT64_MAX);
         return;
     }
-    uint64_t until_us = MR_MAX(w->begin_us, w->backoff_us);
+    uint64_t until_us = MR_MAX(MR_MAX(w->begin_us, w->backoff_us), core_member_begin_us(core, w));
     if (until_us <= core->now_us) {
         if (core_class_join(core, workload)) {
             w->phase = CORE_WAITING;
@@ -197,7 +200,7 @@ void core_workload_wait(struct mr_core *core, uint32_t workload)
 
 /* --- submit -------------------------------------------------------------------------------- */
 
-static bool shape_valid(const struct mr_shape *shape)
+bool core_shape_valid(const struct mr_shape *shape)
 {
     if (shape->cpu_milli == 0 && shape->accel_milli == 0) return false;
     if (shape->accel_milli > CORE_WHOLE * MR_DEVICES_PER_NODE_MAX) return false;
@@ -236,22 +239,40 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
     if (!curve_valid(event)) return MR_EINVALID;
-    if (event->kind >= MR_KIND_COUNT || event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
-    if (event->priority >= MR_PRIORITY_COUNT || !shape_valid(&event->shape)) return MR_EINVALID;
-    return size_valid(core, event);
+    if (event->kind >= MR_KIND_RESERVATION || event->topology >= MR_TOPOLOGY_COUNT)
+        return MR_EINVALID;
+    if (event->priority >= MR_PRIORITY_COUNT || !core_shape_valid(&event->shape))
+        return MR_EINVALID;
+    int error = core_member_valid(core, event);
+    return error != 0 ? error : size_valid(core, event);
 }
 
-static void answer_put(struct mr_core *core, const struct mr_event_submit *event, uint32_t workload,
-                       bool known, int error)
+void core_answer_put(struct mr_core *core, const struct mr_effect_answer *answer, uint32_t workload)
 {
-    struct mr_effect effect = {.kind = error == 0 ? MR_EFFECT_ACCEPTED : MR_EFFECT_REJECTED,
-                               .u.answer = {.tag = event->tag, .known = known, .error = error}};
+    struct mr_effect effect = {.kind = answer->error == 0 ? MR_EFFECT_ACCEPTED : MR_EFFECT_REJECTED,
+                               .u.answer = *answer};
     if (workload != 0) {
         effect.u.answer.workload.v = core_workload(core, workload)->id;
         int found = mr_core_why(core, effect.u.answer.workload, &effect.u.answer.reason);
         MR_ASSERT(found == 0);
     }
     core_emit(core, &effect);
+}
+
+static void answer_put(struct mr_core *core, const struct mr_event_submit *event, uint32_t workload,
+                       bool known, int error)
+{
+    const struct mr_effect_answer answer = {.tag = event->tag, .known = known, .error = error};
+    core_answer_put(core, &answer, workload);
+}
+
+void core_workload_enter(struct mr_core *core, uint32_t workload)
+{
+    struct core_workload *w = core_workload(core, workload);
+    w->id = core->workload_next++;
+    w->order = core->order_next++;
+    id_link(core, workload);
+    core_trace(core, "workload %llu is accepted", (unsigned long long)w->id);
 }
 
 static void fields_fill(const struct mr_core *core, struct core_workload *w,
@@ -284,7 +305,7 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
 
 void core_submit(struct mr_core *core, const struct mr_event_submit *event)
 {
-    uint32_t known = key_find(core, event->key_high, event->key_low);
+    uint32_t known = core_workload_by_key(core, event->key_high, event->key_low);
     if (known != 0) {
         answer_put(core, event, known, true, 0);
         return;
@@ -298,9 +319,8 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         struct core_workload *w = core_workload(core, workload);
         fields_fill(core, w, event);
         core_fit_learn(core, &w->shape);
-        w->id = core->workload_next;
-        w->order = core->order_next;
         w->state = MR_STATE_PENDING;
+        w->reserved = core_member_of(core, event->reservation);
         /* A class for it must be there now; later, when it waits again, it may have to wait for
          * one. */
         bool fits = core_class_find(core, workload) != 0 || core_slot_left(core, CORE_CLASSES, 1);
@@ -316,19 +336,17 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         answer_put(core, event, 0, false, error);
         return;
     }
-    core->workload_next++;
-    core->order_next++;
-    id_link(core, workload);
+    core_workload_enter(core, workload);
     struct core_workload *w = core_workload(core, workload);
-    core_trace(core, "workload %llu is accepted", (unsigned long long)w->id);
+    core_member_join(core, workload);
     w->counted_pending = 1;
     core_quota_count(core, w->tenant, 0, 1);
     if (core_is_service(w)) {
         w->phase = CORE_ACTIVE;
-        w->backoff_us = w->begin_us;
+        w->backoff_us = MR_MAX(w->begin_us, core_member_begin_us(core, w));
         core_service_join(core, workload);
     } else {
-        core_deadline_join(core, workload, event);
+        if (w->reserved == 0) core_deadline_join(core, workload, event);
         core_workload_wait(core, workload);
     }
     answer_put(core, event, workload, false, 0);
@@ -340,7 +358,7 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
 
 /* --- cancel and scale ---------------------------------------------------------------------- */
 
-static void queue_leave(struct mr_core *core, uint32_t workload)
+void core_queue_leave(struct mr_core *core, uint32_t workload)
 {
     const struct core_workload *w = core_workload(core, workload);
     if (w->phase == CORE_WAITING) core_claims_drop(core, workload); /* the room that it held */
@@ -352,9 +370,13 @@ void core_cancel(struct mr_core *core, uint64_t id)
     uint32_t workload = core_workload_find(core, id);
     if (workload == 0) return;
     struct core_workload *w = core_workload(core, workload);
+    if (w->kind == MR_KIND_RESERVATION) {
+        core_reserve_cancel(core, workload);
+        return;
+    }
     switch ((enum core_phase)w->phase) {
     case CORE_WAITING:
-        queue_leave(core, workload);
+        core_queue_leave(core, workload);
         core_workload_end(core, workload, MR_STATE_CANCELLED);
         return;
     case CORE_HELD:
@@ -375,12 +397,13 @@ void core_scale(struct mr_core *core, const struct mr_event_scale *event)
     uint32_t workload = core_workload_find(core, event->workload.v);
     if (workload == 0) return;
     struct core_workload *w = core_workload(core, workload);
-    if (w->phase == CORE_ENDED || event->tasks_min > event->tasks_max) return;
+    if (w->phase == CORE_ENDED || w->kind == MR_KIND_RESERVATION) return;
+    if (event->tasks_min > event->tasks_max) return;
     if (event->tasks_max == 0 || event->tasks_max > core->limits.leases - w->spares) return;
     if (event->tasks_min == 0 && !core_is_service(w)) return;
     core_deadline_leave(core, workload); /* who is scaled by hand is planned no more */
     bool queued = w->class_of != 0 || (w->phase == CORE_HELD && w->timer_at == 0);
-    queue_leave(core, workload);
+    core_queue_leave(core, workload);
     w->tasks_min = event->tasks_min;
     w->tasks_max = event->tasks_max;
     core_trace(core, "workload %llu is scaled to %u..%u", (unsigned long long)w->id, w->tasks_min,

@@ -13,6 +13,7 @@
 #include "core/core.h"
 
 static const struct mr_core_limits limits = {.nodes = 6,
+                                             .reservations = 5,
                                              .domains = 3,
                                              .blocks = 2,
                                              .cells = 2,
@@ -54,6 +55,24 @@ static struct mr_event_submit submit_drawn(const uint8_t b[16])
                   .points = {{b[8] % 8u, 1000000, 0}, {b[8] % 8u + b[9] % 8u, 1900000, 5000000}}}};
 }
 
+static struct mr_event_reserve reserve_drawn(const uint8_t b[16], uint64_t now_us)
+{
+    struct mr_event_reserve ret = {
+        .tenant = {b[3] % 4u},
+        .shape = {.cpu_milli = b[5] * 100u, .mem_mib = b[6] * 64u, .accel_milli = b[7] * 250u},
+        .tasks = b[8] % 8u,
+        .topology = (enum mr_topology)(b[11] % MR_TOPOLOGY_COUNT),
+        .begin_us = now_us + (uint64_t)b[9] * 10000000,
+        .maintenance = b[12] & 1,
+    };
+    ret.end_us = ret.begin_us + (uint64_t)b[10] * 30000000;
+    if (!ret.maintenance) return ret;
+    ret.tasks = 0;
+    ret.node.v = b[13] % 7u;
+    if (ret.node.v == 0) ret.domain = b[14] % 4u;
+    return ret;
+}
+
 /* An event whose ids and sizes lie where the cloud has something. */
 static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_t n)
 {
@@ -85,6 +104,10 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
         break;
     case MR_EVENT_SUBMIT:
         event.u.submit = submit_drawn(b);
+        if (b[2] >= 192) event.u.submit.reservation.v = b[2] % 8u;
+        break;
+    case MR_EVENT_RESERVE:
+        event.u.reserve = reserve_drawn(b, event.time_us);
         break;
     case MR_EVENT_NODE_STATE:
         event.u.node_state.id.v = b[3] % 7u;

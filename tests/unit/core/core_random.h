@@ -121,11 +121,33 @@ static inline void random_tenant(struct mr_prng *prng, struct mr_event_tenant *r
     if (mr_prng_chance(prng, 500)) ret->half_life_us = 1 + mr_prng_below(prng, HOUR);
 }
 
+static inline void random_reserve(struct mr_prng *prng, uint64_t now_us,
+                                  struct mr_event_reserve *ret)
+{
+    struct mr_event_submit like;
+    random_submit(prng, &like);
+    *ret = (struct mr_event_reserve){.tag = like.tag,
+                                     .key_low = like.key_low,
+                                     .tenant = like.tenant,
+                                     .shape = like.shape,
+                                     .tasks = like.tasks_min,
+                                     .topology = like.topology};
+    ret->begin_us = now_us + mr_prng_below(prng, mr_prng_chance(prng, 300) ? 1 : HOUR);
+    ret->end_us = ret->begin_us + mr_prng_below(prng, 2 * HOUR);
+    ret->maintenance = mr_prng_chance(prng, 300);
+    if (!ret->maintenance) return;
+    ret->tasks = 0;
+    if (mr_prng_chance(prng, 200))
+        ret->domain = (uint32_t)mr_prng_below(prng, 9);
+    else
+        ret->node.v = (uint32_t)mr_prng_below(prng, 18);
+}
+
 static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)
 {
     /* How often each comes, in the order of MR_EVENTS. */
-    static const uint32_t wild[MR_EVENT_COUNT] = {6, 2, 1, 2, 1, 20, 8, 3, 6, 20, 6, 4, 20, 8};
-    static const uint32_t calm[MR_EVENT_COUNT] = {9, 1, 0, 1, 0, 20, 5, 1, 9, 15, 6, 4, 16, 4};
+    static const uint32_t wild[MR_EVENT_COUNT] = {6, 2, 1, 2, 1, 20, 8, 3, 6, 20, 6, 4, 20, 8, 3};
+    static const uint32_t calm[MR_EVENT_COUNT] = {9, 1, 0, 1, 0, 20, 5, 1, 9, 15, 6, 4, 16, 4, 3};
     const uint32_t *weights = core->limits.shapes % 2 == 0 ? wild : calm;
     uint32_t total = 0, kind = 0;
     for (uint32_t i = 0; i < MR_EVENT_COUNT; i++) {
@@ -156,6 +178,10 @@ static inline struct mr_event random_event(const struct mr_core *core, struct mr
         break;
     case MR_EVENT_SUBMIT:
         random_submit(prng, &event.u.submit);
+        if (mr_prng_chance(prng, 200)) event.u.submit.reservation.v = random_workload(core, prng);
+        break;
+    case MR_EVENT_RESERVE:
+        random_reserve(prng, event.time_us, &event.u.reserve);
         break;
     case MR_EVENT_CANCEL:
         event.u.cancel.v = random_workload(core, prng);

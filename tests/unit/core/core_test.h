@@ -73,7 +73,8 @@ static const struct mr_core_limits tiny_limits = {.nodes = 16,
                                                   .tenants = 8,
                                                   .workloads = 64,
                                                   .leases = 64,
-                                                  .shapes = 16};
+                                                  .shapes = 16,
+                                                  .reservations = 8};
 
 /* With these, random events are mostly possible ones on a fleet that stays. */
 static const struct mr_core_limits calm_limits __attribute__((unused)) = {.nodes = 16,
@@ -85,7 +86,8 @@ static const struct mr_core_limits calm_limits __attribute__((unused)) = {.nodes
                                                                           .leases = 200,
                                                                           .shapes = 33,
                                                                           .fit_shapes = 24,
-                                                                          .fit_states = 12};
+                                                                          .fit_states = 12,
+                                                                          .reservations = 12};
 
 static inline void cloud_panic(const char *file, int line, const char *what)
 {

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The part of mr_core_check about reservations, their windows and their members.
+ *
+ * Owns:       nothing.
+ * Invariants: (25), each with its text where it is verified.
+ * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
+ * Cost:       O(nodes + windows + workloads).
+ * Tests:      tests/unit/core/test_core_reserve.c
+ */
+#include "core_check.h"
+#include "core_reserve.h"
+
+void core_check_reserve_range(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
+        core_check_index(check, CORE_WINDOWS, core_node(core, i)->window_first);
+        core_check_index(check, CORE_RESERVED, core_node(core, i)->closed);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_WINDOWS].used; i++) {
+        const struct core_window *w = core_window(core, i);
+        if (w->reserved == 0) continue;
+        core_check_index(check, CORE_RESERVED, w->reserved);
+        core_check_index(check, CORE_NODES, w->node);
+        core_check_index(check, CORE_WINDOWS, w->node_next);
+        core_check_index(check, CORE_WINDOWS, w->of_prev);
+        core_check_index(check, CORE_WINDOWS, w->of_next);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        if (r->workload == 0) continue;
+        core_check_index(check, CORE_WORKLOADS, r->workload);
+        core_check_index(check, CORE_WINDOWS, r->window_first);
+        core_check_index(check, CORE_WINDOWS, r->window_last);
+        core_check_index(check, CORE_WORKLOADS, r->member_first);
+    }
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE) continue;
+        core_check_index(check, CORE_RESERVED, w->reserved);
+        core_check_index(check, CORE_WORKLOADS, w->member_prev);
+        core_check_index(check, CORE_WORKLOADS, w->member_next);
+    }
+}
+
+static uint32_t calendar_check(struct core_check *check, uint32_t node)
+{
+    const struct mr_core *core = check->core;
+    const struct core_node *n = core_node(core, node);
+    uint32_t count = 0, live = core->tables[CORE_WINDOWS].live, shown = 0;
+    uint64_t last_us = 0;
+    for (uint32_t at = n->window_first; at != 0 && count <= live; count++) {
+        const struct core_window *w = core_window(core, at);
+        core_check_holds(check,
+                         w->node == node && w->begin_us >= last_us && w->end_us > w->begin_us,
+                         "(25) a node's windows ascend and do not overlap");
+        if (shown == 0 && w->reserved != 0 && core_reserved(core, w->reserved)->shown) shown = at;
+        last_us = w->end_us;
+        at = w->node_next;
+    }
+    const struct core_window *first = core_window(core, shown);
+    bool active = shown != 0 && core_reserved(core, first->reserved)->active;
+    core_check_holds(check,
+                     n->dated_us == (shown != 0 ? first->begin_us : 0) &&
+                         n->closed == (active ? first->reserved : 0),
+                     "(25) a node shows the first of its windows");
+    return count;
+}
+
+static void reserved_check(struct core_check *check, uint32_t reserved)
+{
+    const struct mr_core *core = check->core;
+    const struct core_reserved *r = core_reserved(core, reserved);
+    const struct core_workload *w = core_workload(core, r->workload);
+    uint32_t tasks = 0, prev = 0, count = 0, live = core->tables[CORE_WINDOWS].live;
+    bool known = w->kind == MR_KIND_RESERVATION && w->reserved == reserved;
+    core_check_holds(check, known && (w->phase == CORE_HELD || w->phase == CORE_ACTIVE),
+                     "(25) a reservation is one that has not ended");
+    core_check_holds(check, (w->phase == CORE_ACTIVE) == (r->active != 0),
+                     "(25) a reservation that is active has begun");
+    for (uint32_t at = r->window_first; at != 0 && count <= live; count++) {
+        const struct core_window *of = core_window(core, at);
+        core_check_holds(check,
+                         of->reserved == reserved && of->of_prev == prev &&
+                             of->begin_us == r->begin_us && of->end_us == r->end_us,
+                         "(25) a reservation's windows are linked both ways");
+        tasks += of->tasks;
+        prev = at;
+        at = of->of_next;
+    }
+    core_check_holds(check, r->window_last == prev && tasks == r->tasks,
+                     "(25) a reservation knows what its windows hold");
+    core_check_holds(check, r->maintenance || tasks + r->missing == w->tasks_min,
+                     "(25) a reservation has what was asked for, or misses it");
+    prev = 0;
+    count = 0;
+    for (uint32_t m = r->member_first; m != 0 && count <= core->tables[CORE_WORKLOADS].live;
+         count++) {
+        const struct core_workload *member = core_workload(core, m);
+        core_check_holds(check,
+                         member->reserved == reserved && member->member_prev == prev &&
+                             member->phase != CORE_ENDED && member->kind != MR_KIND_RESERVATION,
+                         "(25) a reservation's members live and are linked both ways");
+        prev = m;
+        m = member->member_next;
+    }
+}
+
+void core_check_reserve(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t windows = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_NODES].used && check->text == NULL; i++) {
+        windows += calendar_check(check, i);
+    }
+    core_check_holds(check, windows == core->tables[CORE_WINDOWS].live,
+                     "(25) every window is in its node's calendar");
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used && check->text == NULL; i++) {
+        if (core_reserved(core, i)->workload != 0) reserved_check(check, i);
+    }
+}
