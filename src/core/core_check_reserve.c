@@ -82,7 +82,7 @@ static void reserved_check(struct core_check *check, uint32_t reserved)
         const struct core_window *of = core_window(core, at);
         core_check_holds(check,
                          of->reserved == reserved && of->of_prev == prev &&
-                             of->begin_us == r->begin_us && of->end_us == r->end_us,
+                             of->begin_us >= r->begin_us && of->end_us == r->end_us,
                          "(25) a reservation's windows are linked both ways");
         tasks += of->tasks;
         prev = at;

@@ -109,7 +109,7 @@ void core_window_add(struct mr_core *core, uint32_t reserved, uint32_t node, uin
     }
     uint32_t window = core_slot_take(core, CORE_WINDOWS);
     MR_ASSERT(window != 0); /* the caller counted them */
-    *core_window(core, window) = (struct core_window){.begin_us = r->begin_us,
+    *core_window(core, window) = (struct core_window){.begin_us = MR_MAX(r->begin_us, core->now_us),
                                                       .end_us = r->end_us,
                                                       .reserved = reserved,
                                                       .node = node,

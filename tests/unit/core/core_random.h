@@ -4,6 +4,7 @@
 #ifndef MR_CORE_RANDOM_H
 #define MR_CORE_RANDOM_H
 
+#include "core/core_reserve.h"
 #include "core_test.h"
 
 static inline uint64_t random_workload(const struct mr_core *core, struct mr_prng *prng)
@@ -121,6 +122,13 @@ static inline void random_tenant(struct mr_prng *prng, struct mr_event_tenant *r
     if (mr_prng_chance(prng, 500)) ret->half_life_us = 1 + mr_prng_below(prng, HOUR);
 }
 
+static inline uint64_t random_reservation(const struct mr_core *core, struct mr_prng *prng)
+{
+    uint32_t at = (uint32_t)mr_prng_below(prng, core->tables[CORE_RESERVED].used);
+    uint32_t workload = core_reserved(core, at)->workload;
+    return workload != 0 ? core_workload(core, workload)->id : random_workload(core, prng);
+}
+
 static inline void random_reserve(struct mr_prng *prng, uint64_t now_us,
                                   struct mr_event_reserve *ret)
 {
@@ -178,7 +186,8 @@ static inline struct mr_event random_event(const struct mr_core *core, struct mr
         break;
     case MR_EVENT_SUBMIT:
         random_submit(prng, &event.u.submit);
-        if (mr_prng_chance(prng, 200)) event.u.submit.reservation.v = random_workload(core, prng);
+        if (mr_prng_chance(prng, 200))
+            event.u.submit.reservation.v = random_reservation(core, prng);
         break;
     case MR_EVENT_RESERVE:
         random_reserve(prng, event.time_us, &event.u.reserve);
