@@ -74,6 +74,9 @@ bool cmd_flag(const struct cmd *cmd, const char *option);
 /* A whole number of an option; `fallback` when not given; prints and returns false on nonsense. */
 bool cmd_number(const struct cmd *cmd, const char *option, uint64_t fallback, uint64_t max,
                 uint64_t *ret);
+/* Appends ,"field":"value" when the option was given. */
+void cmd_put_option(const struct cmd *cmd, struct mr_buf *json, const char *option,
+                    const char *field);
 void cmd_help_verb(FILE *out, const struct cmd_verb *verb);
 void cmd_help_all(FILE *out);
 /* "millrace VERB: text" on standard error; returns CMD_USAGE. */
@@ -202,6 +205,7 @@ int cmd_verb_why(struct cmd *cmd);
 int cmd_verb_when(struct cmd *cmd);
 int cmd_verb_key(struct cmd *cmd);
 int cmd_verb_tenant(struct cmd *cmd);
+int cmd_verb_reserve(struct cmd *cmd);
 int cmd_verb_doctor(struct cmd *cmd);
 int cmd_verb_demo(struct cmd *cmd);
 int cmd_verb_sim(struct cmd *cmd);

@@ -139,6 +139,15 @@ const char *cmd_value(const struct cmd *cmd, const char *option)
     return cmd->values[index];
 }
 
+void cmd_put_option(const struct cmd *cmd, struct mr_buf *json, const char *option,
+                    const char *field)
+{
+    const char *value = cmd_value(cmd, option);
+    if (value == NULL) return;
+    mr_buf_printf(json, ",\"%s\":", field);
+    mr_json_put_string(json, mr_str_from(value));
+}
+
 bool cmd_flag(const struct cmd *cmd, const char *option)
 {
     return cmd_value(cmd, option) != NULL;

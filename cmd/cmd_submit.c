@@ -31,15 +31,6 @@ uint64_t cmd_submit_json(struct cmd_client *client, struct mr_str json, int *ret
     return id;
 }
 
-static void put_option(struct mr_buf *json, const struct cmd *cmd, const char *option,
-                       const char *field)
-{
-    const char *value = cmd_value(cmd, option);
-    if (value == NULL) return;
-    mr_buf_printf(json, ",\"%s\":", field);
-    mr_json_put_string(json, mr_str_from(value));
-}
-
 /* "4" or "1..4" as a number or {"min","max"}. */
 static bool put_range(struct mr_buf *json, const struct cmd *cmd)
 {
@@ -68,15 +59,19 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     mr_buf_put_str(json, MR_STR("{\"name\":"));
     const char *program = cmd_file_name(cmd->rest[0]);
     mr_json_put_string(json, mr_str_from(name != NULL ? name : program));
-    put_option(json, cmd, "priority", "priority");
-    put_option(json, cmd, "time-limit", "time_limit");
+    cmd_put_option(cmd, json, "priority", "priority");
+    cmd_put_option(cmd, json, "time-limit", "time_limit");
+    uint64_t reservation;
+    if (!cmd_number(cmd, "reservation", 0, UINT64_MAX, &reservation)) return CMD_USAGE;
+    if (reservation != 0)
+        mr_buf_printf(json, ",\"reservation\":%llu", (unsigned long long)reservation);
     if (!put_range(json, cmd)) return cmd_usage(cmd, "--tasks wants a number or MIN..MAX");
     const char *cpus = cmd_value(cmd, "cpus"), *memory = cmd_value(cmd, "memory");
     const char *accelerators = cmd_value(cmd, "accelerators");
     mr_buf_put_str(json, MR_STR(",\"resources\":{\"cpus\":"));
     mr_json_put_string(json, mr_str_from(cpus != NULL ? cpus : "1"));
-    if (memory != NULL) put_option(json, cmd, "memory", "memory");
-    if (accelerators != NULL) put_option(json, cmd, "accelerators", "accelerators");
+    if (memory != NULL) cmd_put_option(cmd, json, "memory", "memory");
+    if (accelerators != NULL) cmd_put_option(cmd, json, "accelerators", "accelerators");
     mr_buf_put_str(json, MR_STR("},\"work_dir\":"));
     mr_json_put_string(json, mr_str_from(getcwd(folder, sizeof folder) != NULL ? folder : "/"));
     mr_buf_put_str(json, MR_STR(",\"command\":["));

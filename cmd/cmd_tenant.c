@@ -161,16 +161,6 @@ static int list_put(struct cmd *cmd, struct mr_buf *body, const char *option, co
     return 0;
 }
 
-static void text_put(struct cmd *cmd, struct mr_buf *body, const char *option, const char *field)
-{
-    const char *value = cmd_value(cmd, option);
-    if (value == NULL) return;
-    mr_buf_put_str(body, MR_STR(",\""));
-    mr_buf_put_str(body, mr_str_from(field));
-    mr_buf_put_str(body, MR_STR("\":"));
-    mr_json_put_string(body, mr_str_from(value));
-}
-
 static int tenant_set(struct cmd *cmd, const char *name)
 {
     struct cmd_client client;
@@ -183,10 +173,10 @@ static int tenant_set(struct cmd *cmd, const char *name)
     if (weight != NULL && mr_str_to_u64(mr_str_from(weight), &number) != 0)
         return cmd_usage(cmd, "--weight is a number from 1 to 1000, not '%s'", weight);
     if (weight != NULL) mr_buf_printf(&body, ",\"weight\":%" PRIu64, number);
-    text_put(cmd, &body, "parent", "parent");
-    text_put(cmd, &body, "reclaim", "reclaim");
-    text_put(cmd, &body, "preempt-own", "preempt_own");
-    text_put(cmd, &body, "half-life", "half_life");
+    cmd_put_option(cmd, &body, "parent", "parent");
+    cmd_put_option(cmd, &body, "reclaim", "reclaim");
+    cmd_put_option(cmd, &body, "preempt-own", "preempt_own");
+    cmd_put_option(cmd, &body, "half-life", "half_life");
     int code = list_put(cmd, &body, "quota", "quota");
     if (code == 0) code = list_put(cmd, &body, "borrow", "borrow");
     if (code == 0) code = list_put(cmd, &body, "keep", "keep");

@@ -49,6 +49,7 @@ static const struct cmd_option options_submit[] = {
     OPTIONS_SHAPE,
     {"priority", 'p', "CLASS", "high, normal, low, or 0 (first) to 7"},
     {"time-limit", 't', "TIME", "running time after which it is stopped, for example 2h"},
+    {"reservation", 0, "ID", "run on the nodes of this reservation, in its time"},
     OPTION_WAIT,
     OPTION_JSON,
 };
@@ -114,6 +115,16 @@ static const struct cmd_option options_tenant[] = {
     {"reclaim", 0, "never|lower|any", "whose borrowed work it may stop to get its own back"},
     {"preempt-own", 0, "never|lower", "whether its higher work may stop its own lower work"},
     {"half-life", 0, "TIME", "of past use in the fair share; 0: only the present counts"},
+    OPTION_JSON,
+};
+static const struct cmd_option options_reserve[] = {
+    {"from", 0, "TIME", "when it begins: 2026-12-01T09:00:00Z, or from now like 8h; default now"},
+    {"for", 0, "TIME", "how long, for example 4h or 14d"},
+    {"tasks", 'N', "N", "room for so many tasks, default 1"},
+    OPTIONS_SHAPE,
+    {"topology", 0, "RULE", "any, prefer_domain, node, domain, block or cell"},
+    {"tenant", 0, "NAME", "whose work may use it, and who pays; default: default"},
+    OPTION_NAME,
     OPTION_JSON,
 };
 static const struct cmd_option options_key[] = {
@@ -224,6 +235,18 @@ const struct cmd_verb cmd_verbs[] = {
      "  millrace tenant set research --quota accelerators=16,memory=1TiB --half-life 7d\n"
      "  millrace tenant set vision --parent research --quota H100=8 --borrow H100=8 --reclaim any",
      OPTIONS(options_tenant), 2, false, cmd_verb_tenant},
+    {"reserve", "[node ID | domain ID]", "nodes for a time to come, and maintenance",
+     "Without options: what is booked. A reservation has its nodes for itself from its begin to "
+     "its\n"
+     "end: work that is gone by then, or may be asked to go, uses them until then. It is refused "
+     "when\n"
+     "it could not be kept, with the time from which on it could. With node or domain: a time in "
+     "which\n"
+     "they run nothing.\n\n"
+     "  millrace reserve --from 2026-12-01T09:00:00Z --for 14d --tasks 16 --accelerators H100:8\n"
+     "  millrace submit --reservation 12 -- python3 train.py\n"
+     "  millrace reserve node 7 --from 8h --for 2h --name firmware",
+     OPTIONS(options_reserve), 2, false, cmd_verb_reserve},
     {"key", "[--tenant NAME]", "make or revoke an API key",
      "  millrace key --tenant research --new-tenant\n  millrace key --revoke mr-…",
      OPTIONS(options_key), 0, false, cmd_verb_key},

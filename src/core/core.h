@@ -115,12 +115,12 @@ enum mr_node_state {
     X(STOPPING, "stopping")         /* its own last run still ends; a: leases */                   \
     X(BACKOFF, "backoff")           /* restarts after a failure at time a */                       \
     X(NOT_YET, "not_yet")           /* its begin time is a */                                      \
-    X(RESERVED, "reserved")       /* its room is held for it from about a on; b: its places, c of  \
-                                     which others still hold */                                    \
-    X(HELD, "held_for_others")    /* b would do and are held for workload a until time c */        \
-    X(DEADLINE, "deadline")       /* its plan begins at a (0: none yet); b: its deadline */        \
-    X(KEPT, "kept_free")          /* nodes that would do are reservation a's from time c on */     \
-    X(NO_WINDOW, "no_window")     /* a reservation would fit from time a on (0: not found) */      \
+    X(RESERVED, "reserved")    /* its room is held for it from about a on; b: its places, c of     \
+                                  which others still hold */                                       \
+    X(HELD, "held_for_others") /* b would do and are held for workload a until time c */           \
+    X(DEADLINE, "deadline")    /* its plan begins at a (0: none yet); b: its deadline */           \
+    X(KEPT, "kept_free")      /* nodes that would do are reservation a's from time c (b: until) */ \
+    X(NO_WINDOW, "no_window") /* a reservation would fit from time a on (0: not found) */          \
     X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -587,6 +587,9 @@ int mr_core_tenant(const struct mr_core *core, struct mr_tenant_id id, struct mr
  * no tree that is too deep. O(tenants below it). */
 bool mr_core_tenant_valid(const struct mr_core *core, const struct mr_event_tenant *tenant);
 void mr_core_totals(const struct mr_core *core, struct mr_totals *ret);
+/* The reservations that are booked or active, maintenance too: *cursor starts at 0. O(1) each. */
+int mr_core_reservation_next(const struct mr_core *core, uint32_t *cursor,
+                             struct mr_workload_info *ret);
 /* The windows of a reservation, or (id 0) of a node: *cursor starts at 0; MR_ENOT_FOUND at the end.
  * O(1) each. */
 int mr_core_window_next(const struct mr_core *core, struct mr_workload_id reservation,

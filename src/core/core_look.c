@@ -200,6 +200,18 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
     return 0;
 }
 
+int mr_core_reservation_next(const struct mr_core *core, uint32_t *cursor,
+                             struct mr_workload_info *ret)
+{
+    for (uint32_t i = *cursor + 1; i != 0 && i < core->tables[CORE_RESERVED].used; i++) {
+        if (core_reserved(core, i)->workload == 0) continue;
+        *cursor = i;
+        workload_put(core, core_reserved(core, i)->workload, ret);
+        return 0;
+    }
+    return MR_ENOT_FOUND;
+}
+
 int mr_core_window_next(const struct mr_core *core, struct mr_workload_id reservation,
                         struct mr_node_id node, uint32_t *cursor, struct mr_window_info *ret)
 {

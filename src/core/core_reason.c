@@ -51,6 +51,29 @@ static void member_why(const struct mr_core *core, const struct core_workload *w
     if (fit >= least) ret->a = each * fit;
 }
 
+/* What it is short of is free on the nodes of an active reservation. */
+static bool kept_now(struct mr_core *core, const struct core_request *request,
+                     struct mr_reason *ret)
+{
+    uint64_t each = core_shape_needs(request->shape, ret->resource);
+    uint32_t missing = request->tasks_min;
+    if (core->tables[CORE_RESERVED].live == 0 || each == 0) return false;
+    if (ret->code == MR_REASON_RESOURCES) missing = (uint32_t)((ret->a + each - 1) / each);
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        const struct core_reserved *r = core_reserved(core, i);
+        uint8_t type = request->shape->accel_milli > 0 ? r->accel_type : 0;
+        if (r->workload == 0 || !r->active || !core_shape_accepts(request->shape, type)) continue;
+        core->view_reserved = i;
+        if (core_window_fit(core, i, type, request->shape, missing) < missing) continue;
+        *ret = (struct mr_reason){.code = MR_REASON_KEPT,
+                                  .a = core_workload(core, r->workload)->id,
+                                  .b = r->end_us,
+                                  .c = r->begin_us};
+        return true;
+    }
+    return false;
+}
+
 /* Free and without a claim, but somebody's before it would have ended. */
 static bool kept_free(struct mr_core *core, const struct core_request *request,
                       struct mr_reason *ret)
@@ -88,7 +111,8 @@ static void place_why(const struct mr_core *core, uint32_t workload,
         member_why(core, w, request->tasks_min, ret);
     } else {
         core_place_reason(core, request, ret);
-        if (ret->code != MR_REASON_NONE) (void)kept_free(scratch, request, ret);
+        bool waits = ret->code != MR_REASON_NONE;
+        if (waits && !kept_free(scratch, request, ret)) (void)kept_now(scratch, request, ret);
     }
     scratch->view_end_us = end_us;
     scratch->view_reserved = reserved;
@@ -308,8 +332,13 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
         mr_buf_put_str(buf, MR_STR("; with a time limit that ends before that it may run first."));
         break;
     case MR_REASON_KEPT:
-        mr_buf_printf(buf, "Nodes that would do are reservation %llu's from ",
-                      (unsigned long long)reason->a);
+        mr_buf_printf(buf, "Nodes that would do are reservation %llu's %s ",
+                      (unsigned long long)reason->a, reason->b != 0 ? "until" : "from");
+        if (reason->b != 0) {
+            mr_time_put_rfc3339(buf, reason->b);
+            mr_buf_put_str(buf, MR_STR("; if it may use them, let it name the reservation."));
+            break;
+        }
         mr_time_put_rfc3339(buf, reason->c);
         mr_buf_put_str(buf, MR_STR(" on; with a time limit that ends before that, or preemptible, "
                                    "it may run there until then."));

@@ -115,13 +115,17 @@ static void lease_go(struct mr_core *core, const struct core_reserved *r, uint32
     uint32_t workload = l->workload;
     core_trace(core, "workload %llu goes from node %u, which is reserved",
                (unsigned long long)core_workload(core, workload)->id, l->node);
-    uint32_t reserved = core_workload(core, workload)->reserved;
-    if (reserved != 0 && core_reserved(core, reserved) == r)
-        core_member_leave(core, workload); /* it goes on elsewhere */
+    struct core_workload *w = core_workload(core, workload);
+    bool member = w->reserved != 0 && core_reserved(core, w->reserved) == r;
+    if (member && w->phase == CORE_WAITING) { /* it held room */
+        member_free(core, workload);
+        return;
+    }
+    if (w->class_of != 0 && core_is_service(w)) core_class_leave(core, workload);
+    if (member) core_member_leave(core, workload); /* it goes on elsewhere */
     if (l->state == CORE_LEASE_CLAIM) {
         core_claim_lost(core, workload);
-    } else if (core_is_service(core_workload(core, workload))) {
-        if (core_workload(core, workload)->class_of != 0) core_class_leave(core, workload);
+    } else if (core_is_service(w)) {
         core_service_replica_stop(core, lease, false);
         core_service_update(core, workload);
     } else {

@@ -31,6 +31,14 @@ bool core_view_goes(const struct mr_core *core, uint32_t workload)
     return w->reserved != 0 || w->preemptible || w->planned != 0;
 }
 
+/* So long at least must it run to be worth starting, when it will have to go. */
+static uint64_t use_us(const struct mr_core *core, const struct core_workload *w)
+{
+    if (w->reserved == 0) return CORE_RESERVE_USE_US;
+    const struct core_reserved *r = core_reserved(core, w->reserved);
+    return MR_MIN(CORE_RESERVE_USE_US, (r->end_us - r->begin_us) / 4);
+}
+
 void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
 {
     const struct core_workload *w = core_workload(core, workload);
@@ -43,7 +51,7 @@ void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
         return;
     }
     left_us = length_us - MR_MIN(length_us, w->ran_us);
-    if (goes) left_us = CORE_RESERVE_USE_US;
+    if (goes) left_us = use_us(core, w);
     if (!mr_add_u64(core->now_us + w->grace_us, left_us, &end_us)) end_us = UINT64_MAX;
     core->view_end_us = end_us;
 }

@@ -80,21 +80,23 @@ struct mr_ctl_listener {
     X(WHY)    /* id */                                                                             \
     X(WHEN)   /* id */                                                                             \
     X(FLEET)                                                                                       \
-    X(NODE)       /* id; body {"state":"up|draining|down"} */                                      \
-    X(DOMAIN)     /* id: of an NVLink domain, body: state of all its nodes; admin */               \
-    X(NODE_SET)   /* body: capacity; admin */                                                      \
-    X(USAGE)      /* sums in FOCUS names */                                                        \
-    X(STATUS)     /* what runs, epoch, journal, hash */                                            \
-    X(FILE)       /* id, name, offset, run, rank: raw bytes into out; offset grows to the oldest   \
-                   * that a rotated log still has */                                               \
-    X(TENANTS)    /* the key's own, or all */                                                      \
-    X(TENANT_SET) /* body; admin */                                                                \
-    X(KEY_NEW)    /* body {"tenant","role"}; admin; the key's text is in the answer only */        \
-    X(KEY_REVOKE) /* body {"sha256"} or {"key"}; admin */                                          \
-    X(METER)      /* meter: settle one END; answered when durable */                               \
-    X(LOAD)       /* load: of one service, from one gate */                                        \
-    X(METRICS)    /* OpenMetrics text of ctl and core */                                           \
-    X(SNAPSHOT)   /* take one now; admin */
+    X(NODE)         /* id; body {"state":"up|draining|down"} */                                    \
+    X(DOMAIN)       /* id: of an NVLink domain, body: state of all its nodes; admin */             \
+    X(NODE_SET)     /* body: capacity; admin */                                                    \
+    X(USAGE)        /* sums in FOCUS names */                                                      \
+    X(STATUS)       /* what runs, epoch, journal, hash */                                          \
+    X(FILE)         /* id, name, offset, run, rank: raw bytes into out; offset grows to the oldest \
+                     * that a rotated log still has */                                             \
+    X(TENANTS)      /* the key's own, or all */                                                    \
+    X(TENANT_SET)   /* body; admin */                                                              \
+    X(RESERVATIONS) /* booked and active ones, the key's own or all */                             \
+    X(RESERVE)      /* body: a reservation or a maintenance; key: idempotency; admin */            \
+    X(KEY_NEW)      /* body {"tenant","role"}; admin; the key's text is in the answer only */      \
+    X(KEY_REVOKE)   /* body {"sha256"} or {"key"}; admin */                                        \
+    X(METER)        /* meter: settle one END; answered when durable */                             \
+    X(LOAD)         /* load: of one service, from one gate */                                      \
+    X(METRICS)      /* OpenMetrics text of ctl and core */                                         \
+    X(SNAPSHOT)     /* take one now; admin */
 enum mr_ctl_op {
 #define X(name) MR_CTL_##name,
     MR_CTL_OPS(X)

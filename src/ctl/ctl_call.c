@@ -111,21 +111,27 @@ static bool name_is_served(const struct mr_ctl *ctl, const char *name)
     return false;
 }
 
-/* 128 bits of a digest over tenant, place in the batch and key: keys of two tenants never meet. */
-static void key_of(const struct mr_ctl_call *call, uint32_t index, struct mr_event_submit *event)
+/* A digest over tenant, place in the batch and key: keys of two tenants never meet. */
+void ctl_key_of(const struct mr_ctl_call *call, struct mr_tenant_id tenant, uint32_t index,
+                uint64_t *ret_high, uint64_t *ret_low)
 {
     struct mr_buf text;
     uint8_t digest[32];
     if (call->key.n == 0) return;
     mr_buf_init(&text, SIZE_MAX);
-    mr_buf_put_u32(&text, event->tenant.v);
+    mr_buf_put_u32(&text, tenant.v);
     mr_buf_put_u32(&text, index);
     mr_buf_put_str(&text, call->key);
     mr_sha256(text.p, text.n, digest);
     struct mr_reader reader = mr_reader_from((struct mr_str){(const char *)digest, sizeof digest});
-    event->key_high = mr_read_u64(&reader);
-    event->key_low = mr_read_u64(&reader) | 1; /* both 0 would be none */
+    *ret_high = mr_read_u64(&reader);
+    *ret_low = mr_read_u64(&reader) | 1; /* both 0 would be none */
     mr_buf_done(&text);
+}
+
+static void key_of(const struct mr_ctl_call *call, uint32_t index, struct mr_event_submit *event)
+{
+    ctl_key_of(call, event->tenant, index, &event->key_high, &event->key_low);
 }
 
 /* Reads one document into a record; `document` must outlive the push. */
@@ -147,6 +153,14 @@ static int submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     }
     if (submit->event.tenant.v == 0) {
         submit->event.tenant.v = ctl_tenant_find(&ctl->book, MR_STR("default"));
+    }
+    struct mr_workload_id reservation = submit->event.reservation;
+    struct mr_workload_info info;
+    if (reservation.v != 0 && (mr_core_workload(ctl->core, reservation, &info) != 0 ||
+                               info.kind != MR_KIND_RESERVATION || info.maintenance)) {
+        mr_buf_printf(problem, "reservation: no reservation %llu; `millrace reserve` lists them",
+                      (unsigned long long)reservation.v);
+        return MR_EINVALID;
     }
     struct mr_reason reason;
     if (mr_core_possible(ctl->core, &submit->event, &reason)) return 0;
@@ -334,6 +348,10 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct mr_workload_info info;
     if (!find(ctl, call, &info)) return;
+    if (info.kind == MR_KIND_RESERVATION) {
+        refuse(ctl, call, MR_ESTATE, "a reservation has one size; cancel it and book another");
+        return;
+    }
     yyjson_doc *doc = body_json(ctl, call);
     if (doc == NULL) return;
     struct mr_buf problem;
@@ -399,9 +417,11 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc_free(doc);
 }
 
-static int read_node(struct mr_ctl *ctl, const struct ctl_fields *f, struct mr_event_node *node,
-                     struct mr_str *accelerator)
+static int read_node(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
+                     struct ctl_record *record)
 {
+    struct mr_event_node *node = &record->event.u.node;
+    struct mr_str *accelerator = &record->name;
     static const char *const names[] = {"id",          "cpu_milli", "mem_mib", "accelerator",
                                         "accel_count", "domain",    "block",   "cell"};
     const struct mr_core_limits *limits = &ctl->config.limits;
@@ -433,49 +453,52 @@ static int read_node(struct mr_ctl *ctl, const struct ctl_fields *f, struct mr_e
                                    .domain = (uint32_t)domain,
                                    .block = (uint32_t)block,
                                    .cell = (uint32_t)cell};
+    if (error == 0) mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"up\"}", node->id.v);
     return error;
+}
+
+/* --- documents ----------------------------------------------------------------------------------
+ */
+
+/* The body, read by `read`, is one record. */
+static void op_document(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record,
+                        int (*read)(struct mr_ctl *ctl, struct mr_ctl_call *call,
+                                    const struct ctl_fields *f, struct ctl_record *record))
+{
+    yyjson_doc *doc = body_json(ctl, call);
+    struct mr_buf problem;
+    struct mr_str param = {0};
+    if (doc == NULL) return;
+    mr_buf_init(&problem, 4096);
+    struct ctl_fields f = {
+        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
+    if (read(ctl, call, &f, record) != 0)
+        (void)field_problem(ctl, call, &problem, param.n);
+    else
+        change(ctl, call, record);
+    mr_buf_done(&problem);
+    yyjson_doc_free(doc);
 }
 
 static void op_node_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct ctl_record record = {.kind = CTL_RECORD_NODE, .event = {.kind = MR_EVENT_NODE_SET}};
-    yyjson_doc *doc = body_json(ctl, call);
-    struct mr_buf problem;
-    struct mr_str param = {0};
-    if (doc == NULL) return;
-    mr_buf_init(&problem, 4096);
-    struct ctl_fields f = {
-        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
-    if (read_node(ctl, &f, &record.event.u.node, &record.name) != 0) {
-        (void)field_problem(ctl, call, &problem, param.n);
-    } else {
-        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"up\"}", record.event.u.node.id.v);
-        change(ctl, call, &record);
-    }
-    mr_buf_done(&problem);
-    yyjson_doc_free(doc);
+    op_document(ctl, call, &record, read_node);
 }
-
-/* --- tenants and keys ------------------------------------------------------------------------- */
 
 static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct ctl_record record = {.kind = CTL_RECORD_TENANT, .event = {.kind = MR_EVENT_TENANT_SET}};
-    yyjson_doc *doc = body_json(ctl, call);
-    struct mr_buf problem;
-    struct mr_str param = {0};
-    if (doc == NULL) return;
-    mr_buf_init(&problem, 4096);
-    struct ctl_fields f = {
-        .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
-    if (ctl_tenant_read(ctl, &f, &record) != 0) {
-        (void)field_problem(ctl, call, &problem, param.n);
-    } else {
-        change(ctl, call, &record); /* the answer has the id that it gets */
-    }
-    mr_buf_done(&problem);
-    yyjson_doc_free(doc);
+    op_document(ctl, call, &record, ctl_tenant_read); /* the answer has the id that it gets */
 }
+
+static void op_reserve(struct mr_ctl *ctl, struct mr_ctl_call *call)
+{
+    struct ctl_record record = {.kind = CTL_RECORD_SUBMIT, .event = {.kind = MR_EVENT_RESERVE}};
+    op_document(ctl, call, &record, ctl_reserve_read);
+}
+
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static void put_key_answer(struct mr_buf *out, struct mr_str text, const uint8_t sha256[32],
                            struct mr_str tenant, bool admin)
@@ -646,8 +669,8 @@ static void op_load(struct mr_ctl *ctl, struct mr_ctl_call *call)
 static bool is_admins(enum mr_ctl_op op)
 {
     return op == MR_CTL_NODE || op == MR_CTL_DOMAIN || op == MR_CTL_NODE_SET ||
-           op == MR_CTL_TENANT_SET || op == MR_CTL_KEY_NEW || op == MR_CTL_KEY_REVOKE ||
-           op == MR_CTL_SNAPSHOT;
+           op == MR_CTL_TENANT_SET || op == MR_CTL_RESERVE || op == MR_CTL_KEY_NEW ||
+           op == MR_CTL_KEY_REVOKE || op == MR_CTL_SNAPSHOT;
 }
 
 static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
@@ -671,6 +694,9 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
         break;
     case MR_CTL_TENANT_SET:
         op_tenant_set(ctl, call);
+        break;
+    case MR_CTL_RESERVE:
+        op_reserve(ctl, call);
         break;
     case MR_CTL_KEY_NEW:
         op_key_new(ctl, call);

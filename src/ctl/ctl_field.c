@@ -327,3 +327,52 @@ int ctl_field_range(const struct ctl_fields *f, const char *name, uint32_t min, 
     ret[1] = (uint32_t)high;
     return 0;
 }
+
+/* --- when ------------------------------------------------------------------------------------- */
+
+static bool digits(struct mr_str s, size_t at, size_t n, uint64_t *ret)
+{
+    return at + n <= s.n && mr_str_to_u64((struct mr_str){s.p + at, n}, ret) == 0;
+}
+
+/* RFC 3339 in UTC ("2026-11-23T09:05:50Z"); days from civil: Howard Hinnant, chrono-compatible
+ * low-level date algorithms. */
+static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
+{
+    uint64_t y, m, d, hour, minute, second;
+    if (s.n != 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[19] != 'Z')
+        return false;
+    if (!digits(s, 0, 4, &y) || !digits(s, 5, 2, &m) || !digits(s, 8, 2, &d) ||
+        !digits(s, 11, 2, &hour) || !digits(s, 14, 2, &minute) || !digits(s, 17, 2, &second)) {
+        return false;
+    }
+    static const uint8_t days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (y < 1970 || m < 1 || m > 12) return false;
+    bool leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+    if (d < 1 || d > days_of[m - 1] + (m == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 ||
+        second > 60) {
+        return false;
+    }
+    y -= m <= 2;
+    uint64_t era = y / 400, yoe = y - era * 400;
+    uint64_t doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
+    uint64_t days = era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+    *ret_us = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000u;
+    return true;
+}
+
+int ctl_field_when(const struct ctl_fields *f, const char *name, uint64_t now_us, uint64_t *ret)
+{
+    yyjson_val *value = yyjson_obj_get(f->map, name);
+    uint64_t duration_us = 0;
+    if (value == NULL) return 0;
+    struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
+    if (text.p != NULL && read_rfc3339(text, ret)) return 0;
+    if (ctl_field_duration(f, name, &duration_us) != 0) {
+        mr_buf_reset(f->problem);
+        return ctl_field_wrong(f, name,
+                               "wants a time like 2026-11-23T09:05:50Z, or one from now like 2h");
+    }
+    *ret = now_us + duration_us;
+    return 0;
+}

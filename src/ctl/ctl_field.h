@@ -42,6 +42,8 @@ int ctl_field_range(const struct ctl_fields *f, const char *name, uint32_t min, 
 /* Text to thousandths: "0.5" is 500. MR_ESYNTAX. */
 int ctl_text_milli(struct mr_str text, uint64_t max, uint64_t *ret);
 int ctl_text_duration(struct mr_str text, uint64_t *ret_us);
+/* "2026-11-23T09:05:50Z", or a duration from now; absolute microseconds. */
+int ctl_field_when(const struct ctl_fields *f, const char *name, uint64_t now_us, uint64_t *ret);
 
 struct ctl_submit;
 /* ctl_worker.c: the infer, train or sandbox map of a document. */

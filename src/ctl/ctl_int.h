@@ -100,6 +100,11 @@ struct yyjson_val;
  * the field in *ret_param (static or into the document). */
 int ctl_spec_read(const struct ctl_book *book, struct yyjson_val *document, uint64_t now_us,
                   struct ctl_submit *ret, struct mr_buf *problem, struct mr_str *ret_param);
+struct ctl_fields;
+/* `resources` (absent: one vCPU, 1 GiB) and `topology` of a document. */
+int ctl_resources_read(const struct ctl_fields *top, const struct ctl_book *book,
+                       struct mr_shape *shape);
+int ctl_topology_read(const struct ctl_fields *f, enum mr_topology *ret);
 /* The engine's start of a lease, from the document; strings live in the arena. */
 int ctl_spec_start(const struct ctl_spec *spec, const struct mr_effect_start *start,
                    const struct ctl_book *book, struct mr_arena *arena,
@@ -219,12 +224,21 @@ void ctl_look(struct mr_ctl *ctl,
               struct mr_ctl_call *call); /* answers a call that changes nothing */
 /* ctl_tenant.c: a tenant's document into the event of a record, over what is set already; all that
  * the key may see. */
-struct ctl_fields;
-int ctl_tenant_read(struct mr_ctl *ctl, const struct ctl_fields *f, struct ctl_record *record);
+int ctl_tenant_read(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
+                    struct ctl_record *record);
 void ctl_put_tenants(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out);
 bool ctl_may_see(const struct mr_ctl_call *call, struct mr_tenant_id tenant);
 void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_workload_info *info);
 void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason); /* a JSON string */
+
+/* ctl_reserve.c: reservations and maintenance. */
+int ctl_reserve_read(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
+                     struct ctl_record *record);
+void ctl_put_reservations(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out);
+/* 128 bits over tenant, place in the batch and the call's idempotency key; 0: it has none. */
+void ctl_key_of(const struct mr_ctl_call *call, struct mr_tenant_id tenant, uint32_t index,
+                uint64_t *ret_high, uint64_t *ret_low);
+void ctl_put_time(struct mr_buf *out, const char *name, uint64_t time_us); /* null: 0 */
 
 bool ctl_find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret);
 

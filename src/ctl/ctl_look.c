@@ -26,7 +26,7 @@ void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason)
 
 /* --- one workload ----------------------------------------------------------------------------- */
 
-static void put_time(struct mr_buf *out, const char *name, uint64_t time_us)
+void ctl_put_time(struct mr_buf *out, const char *name, uint64_t time_us)
 {
     mr_buf_printf(out, ",\"%s\":", name);
     if (time_us == 0) {
@@ -90,16 +90,23 @@ static void put_nodes(struct mr_ctl *ctl, struct mr_buf *out, struct mr_workload
         mr_buf_printf(out, "%s%u", first ? "" : ",", lease.node.v);
         first = false;
     }
+    struct mr_window_info window; /* a reservation's */
+    cursor = 0;
+    while (mr_core_window_next(ctl->core, id, (struct mr_node_id){0}, &cursor, &window) == 0) {
+        mr_buf_printf(out, "%s%u", first ? "" : ",", window.node.v);
+        first = false;
+    }
     mr_buf_put_char(out, ']');
 }
 
 void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_workload_info *info)
 {
-    static const char *const kinds[] = {"job", "service", "pool"};
+    static const char *const kinds[MR_KIND_COUNT] = {"job", "service", "pool", "reservation"};
     const struct ctl_spec *spec = ctl_spec_find(&ctl->book, info->id.v);
     mr_buf_printf(out, "{\"id\":%llu,\"name\":", (unsigned long long)info->id.v);
     mr_json_put_string(out, mr_str_from(spec != NULL ? spec->name : "?"));
-    mr_buf_printf(out, ",\"kind\":\"%s\",\"tenant\":", kinds[info->kind % 3]);
+    mr_buf_printf(
+        out, ",\"kind\":\"%s\",\"tenant\":", info->maintenance ? "maintenance" : kinds[info->kind]);
     mr_json_put_string(out, mr_str_from(ctl_tenant_name(&ctl->book, info->tenant.v)));
     mr_buf_printf(out, ",\"state\":\"%s\",\"reason\":", mr_state_name(info->state));
     ctl_put_reason(out, &info->reason);
@@ -109,9 +116,12 @@ void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_wo
                   info->tasks, info->tasks_min, info->tasks_max, info->target, info->ready,
                   info->priority, info->run, info->restarts, info->checkpoint_step);
     put_nodes(ctl, out, info->id);
-    put_time(out, "submitted", info->submitted_us);
-    put_time(out, "started", info->started_us);
-    put_time(out, "ended", info->ended_us);
+    if (info->reservation.v != 0)
+        mr_buf_printf(out, ",\"reservation\":%llu", (unsigned long long)info->reservation.v);
+    ctl_put_time(out, "begin", info->begin_us);
+    ctl_put_time(out, "submitted", info->submitted_us);
+    ctl_put_time(out, "started", info->started_us);
+    ctl_put_time(out, "ended", info->ended_us);
     if (mr_state_final(info->state) && info->run > 0 && info->state != MR_STATE_CANCELLED) {
         put_exit(out, info->exit, info->exit_code);
     } else {
@@ -230,8 +240,11 @@ static void look_fleet(struct mr_ctl *ctl, struct mr_ctl_call *call)
         } else {
             mr_buf_put_str(&call->out, MR_STR("null"));
         }
-        mr_buf_printf(&call->out, ",\"accel_count\":%u,\"accel_free_milli\":%u,\"leases\":%u}",
+        mr_buf_printf(&call->out, ",\"accel_count\":%u,\"accel_free_milli\":%u,\"leases\":%u",
                       info.node.accel_count, info.accel_free_milli, info.lease_count);
+        if (info.reserved.v != 0)
+            mr_buf_printf(&call->out, ",\"reserved\":%llu", (unsigned long long)info.reserved.v);
+        mr_buf_put_char(&call->out, '}');
         first = false;
     }
     mr_buf_put_str(&call->out, MR_STR("]}"));
@@ -354,6 +367,9 @@ void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call)
         break;
     case MR_CTL_TENANTS:
         ctl_put_tenants(ctl, call, &call->out);
+        break;
+    case MR_CTL_RESERVATIONS:
+        ctl_put_reservations(ctl, call, &call->out);
         break;
     case MR_CTL_USAGE:
         ctl_put_usage(ctl, call, &call->out);

@@ -78,7 +78,8 @@ static int get_fields(struct mr_reader *reader, struct ctl_record *r)
         r->name = mr_read_bytes32(reader);
         r->served_name = mr_read_bytes32(reader);
         r->document = mr_read_bytes32(reader);
-        if (error == 0 && r->event.kind != MR_EVENT_SUBMIT) error = MR_ESYNTAX;
+        if (error == 0 && r->event.kind != MR_EVENT_SUBMIT && r->event.kind != MR_EVENT_RESERVE)
+            error = MR_ESYNTAX;
         break;
     case CTL_RECORD_KEY:
         for (size_t i = 0; i < 32; i++)

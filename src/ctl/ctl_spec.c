@@ -36,7 +36,7 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "work_dir",    "stdin",
                                          "run",         "command",
                                          "infer",       "train",
-                                         "sandbox"};
+                                         "sandbox",     "reservation"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -151,8 +151,8 @@ static int read_choice(const struct ctl_fields *f, const char *name, const char 
     return ctl_field_wrong(f, name, "wants one of %s, not '%.*s'", list, MR_STR_ARG(text));
 }
 
-static int read_resources(const struct ctl_fields *top, const struct ctl_book *book,
-                          struct mr_shape *shape)
+int ctl_resources_read(const struct ctl_fields *top, const struct ctl_book *book,
+                       struct mr_shape *shape)
 {
     uint64_t cpu_milli = 1000, mem_mib = 1024;
     uint32_t order = MR_ACCEL_ORDER_LISTED;
@@ -197,55 +197,6 @@ static int read_priority(const struct ctl_fields *f, uint8_t *ret)
     int error = ctl_field_u64(f, "priority", 0, MR_PRIORITY_COUNT - 1, &number);
     *ret = (uint8_t)number;
     return error;
-}
-
-/* --- when ------------------------------------------------------------------------------------- */
-
-static bool digits(struct mr_str s, size_t at, size_t n, uint64_t *ret)
-{
-    return at + n <= s.n && mr_str_to_u64((struct mr_str){s.p + at, n}, ret) == 0;
-}
-
-/* RFC 3339 in UTC ("2026-11-23T09:05:50Z"); days from civil: Howard Hinnant, chrono-compatible
- * low-level date algorithms. */
-static bool read_rfc3339(struct mr_str s, uint64_t *ret_us)
-{
-    uint64_t y, m, d, hour, minute, second;
-    if (s.n != 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[19] != 'Z')
-        return false;
-    if (!digits(s, 0, 4, &y) || !digits(s, 5, 2, &m) || !digits(s, 8, 2, &d) ||
-        !digits(s, 11, 2, &hour) || !digits(s, 14, 2, &minute) || !digits(s, 17, 2, &second)) {
-        return false;
-    }
-    static const uint8_t days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    if (y < 1970 || m < 1 || m > 12) return false;
-    bool leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
-    if (d < 1 || d > days_of[m - 1] + (m == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 ||
-        second > 60) {
-        return false;
-    }
-    y -= m <= 2;
-    uint64_t era = y / 400, yoe = y - era * 400;
-    uint64_t doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-    uint64_t days = era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
-    *ret_us = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000u;
-    return true;
-}
-
-static int read_when(const struct ctl_fields *f, const char *name, uint64_t now_us, uint64_t *ret)
-{
-    yyjson_val *value = yyjson_obj_get(f->map, name);
-    uint64_t duration_us = 0;
-    if (value == NULL) return 0;
-    struct mr_str text = {yyjson_get_str(value), yyjson_get_len(value)};
-    if (text.p != NULL && read_rfc3339(text, ret)) return 0;
-    if (ctl_field_duration(f, name, &duration_us) != 0) {
-        mr_buf_reset(f->problem);
-        return ctl_field_wrong(f, name,
-                               "wants a time like 2026-11-23T09:05:50Z, or one from now like 2h");
-    }
-    *ret = now_us + duration_us;
-    return 0;
 }
 
 /* --- what runs -------------------------------------------------------------------------------- */
@@ -300,15 +251,22 @@ static int read_run(const struct ctl_fields *f, struct ctl_submit *ret)
     return error != 0 ? error : ctl_field_text(f, "run", MR_SPEC_BYTES_MAX, &text);
 }
 
+int ctl_topology_read(const struct ctl_fields *f, enum mr_topology *ret)
+{
+    static const char *const names[] = {"any", "prefer_domain", "node", "domain", "block", "cell"};
+    uint32_t topology = MR_TOPOLOGY_ANY;
+    int error = read_choice(f, "topology", names, MR_COUNT_OF(names), &topology);
+    *ret = (enum mr_topology)topology;
+    return error;
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit *e)
 {
     static const char *const kinds[] = {"job", "service", "pool"};
-    static const char *const topologies[] = {"any",    "prefer_domain", "node",
-                                             "domain", "block",         "cell"};
     uint32_t kind = yyjson_obj_get(f->map, "infer") != NULL ? MR_KIND_SERVICE : MR_KIND_JOB;
-    uint32_t size[2] = {1, 1}, topology = 0;
+    uint32_t size[2] = {1, 1};
     int error = read_choice(f, "kind", kinds, MR_COUNT_OF(kinds), &kind);
     if (error != 0) return error;
     const char *name = kind == MR_KIND_JOB ? "num_tasks" : "replicas";
@@ -325,12 +283,10 @@ static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit
         name = "num_nodes";
     }
     error = ctl_field_range(f, name, kind == MR_KIND_JOB ? 1 : 0, TASKS_MAX, size);
-    if (error == 0)
-        error = read_choice(f, "topology", topologies, MR_COUNT_OF(topologies), &topology);
+    if (error == 0) error = ctl_topology_read(f, &e->topology);
     e->kind = (enum mr_workload_kind)kind;
     e->tasks_min = size[0];
     e->tasks_max = size[1];
-    e->topology = (enum mr_topology)topology;
     e->priority = kind == MR_KIND_JOB ? MR_PRIORITY_DEFAULT : SERVICE_PRIORITY;
     return error;
 }
@@ -341,8 +297,8 @@ static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_eve
     if (error == 0) error = ctl_field_duration(f, "estimate", &e->estimate_us);
     if (error == 0) error = ctl_field_duration(f, "grace", &e->grace_us);
     if (error == 0) error = ctl_field_duration(f, "checkpoint", &e->checkpoint_us);
-    if (error == 0) error = read_when(f, "begin", now_us, &e->begin_us);
-    if (error == 0) error = read_when(f, "deadline", now_us, &e->deadline_us);
+    if (error == 0) error = ctl_field_when(f, "begin", now_us, &e->begin_us);
+    if (error == 0) error = ctl_field_when(f, "deadline", now_us, &e->deadline_us);
     return error;
 }
 
@@ -365,7 +321,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     struct ctl_fields f = {.map = document, .prefix = "", .problem = problem, .param = ret_param};
     struct mr_str name = {0}, tenant = {0}, text = {0};
     uint64_t restarts = yyjson_obj_get(document, "train") != NULL ? TRAIN_RESTARTS : 0;
-    uint64_t load = LOAD_DEFAULT, spares = 0;
+    uint64_t load = LOAD_DEFAULT, spares = 0, reservation = 0;
     *ret = (struct ctl_submit){.event = {.grace_us = GRACE_DEFAULT_US}};
     if (!yyjson_is_obj(document)) {
         return ctl_field_wrong(&f, "document", "wants a map with at least `run` or `command`");
@@ -374,7 +330,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     if (error == 0) error = ctl_field_text(&f, "name", MR_NAME_BYTES_MAX, &name);
     if (error == 0) error = ctl_field_text(&f, "tenant", CTL_TENANT_NAME_MAX, &tenant);
     if (error == 0) error = read_kind_and_size(&f, e);
-    if (error == 0) error = read_resources(&f, book, &e->shape);
+    if (error == 0) error = ctl_resources_read(&f, book, &e->shape);
     if (error == 0) error = read_priority(&f, &e->priority);
     if (error == 0) error = ctl_field_bool(&f, "preemptible", &e->preemptible);
     if (error == 0) error = read_times(&f, now_us, e);
@@ -385,12 +341,14 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
         error = ctl_field_wrong(&f, "spares", "only jobs with `run` or `command` have spares");
     }
     if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
+    if (error == 0) error = ctl_field_u64(&f, "reservation", 1, UINT64_MAX, &reservation);
     if (error == 0) error = read_envs(&f);
     if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
     if (error == 0) error = ctl_base64_check(&f, "stdin");
     e->restarts_max = (uint32_t)restarts;
     e->load_per_replica = (uint32_t)load;
     e->spares = (uint32_t)spares;
+    e->reservation.v = reservation;
     default_name(&f, ret);
     if (name.p != NULL) (void)snprintf(ret->name, sizeof ret->name, "%.*s", MR_STR_ARG(name));
     if (error == 0) error = read_run(&f, ret);

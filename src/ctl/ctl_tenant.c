@@ -139,8 +139,10 @@ static int read_parent(const struct ctl_book *book, const struct ctl_fields *f,
     return 0;
 }
 
-int ctl_tenant_read(struct mr_ctl *ctl, const struct ctl_fields *f, struct ctl_record *record)
+int ctl_tenant_read(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
+                    struct ctl_record *record)
 {
+    (void)call;
     static const char *const names[] = {"name", "parent",  "weight",      "quota",    "borrow",
                                         "keep", "reclaim", "preempt_own", "half_life"};
     struct mr_event_tenant *t = &record->event.u.tenant;

@@ -36,6 +36,8 @@ static const struct gate_route routes[] = {
     {MR_HTTP_GET, "/api/events", GATE_ROLE_USER, gate_handle_events, 0},
     {MR_HTTP_GET, "/api/tenants", GATE_ROLE_USER, gate_handle_api, MR_CTL_TENANTS},
     {MR_HTTP_POST, "/api/tenants", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_TENANT_SET},
+    {MR_HTTP_GET, "/api/reservations", GATE_ROLE_USER, gate_handle_api, MR_CTL_RESERVATIONS},
+    {MR_HTTP_POST, "/api/reservations", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_RESERVE},
     {MR_HTTP_POST, "/api/keys", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_KEY_NEW},
     {MR_HTTP_DELETE, "/api/keys", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_KEY_REVOKE},
     {MR_HTTP_POST, "/api/snapshot", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_SNAPSHOT},

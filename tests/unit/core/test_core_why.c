@@ -600,6 +600,62 @@ static uint64_t asked_to_be_run_again(void)
     return id;
 }
 
+/* --- reservations -------------------------------------------------------------------------------
+ */
+
+/* Of both nodes, from then on; it is workload 1. */
+static void reserve(uint64_t later_us)
+{
+    struct mr_event like = job(1, 4000);
+    node_set(&c, 1, 4);
+    node_set(&c, 2, 4);
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_RESERVE,
+                                     .u.reserve = {.tenant = {1},
+                                                   .shape = like.u.submit.shape,
+                                                   .tasks = 2,
+                                                   .begin_us = c.now_us + later_us,
+                                                   .end_us = c.now_us + later_us + HOUR}});
+    assert_int_equal(c.effects[0].kind, MR_EFFECT_ACCEPTED);
+    tick(&c, 0);
+}
+
+static struct mr_event member(struct mr_event event)
+{
+    event.u.submit.reservation.v = 1;
+    return event;
+}
+
+static uint64_t kept_free(void)
+{
+    reserve(HOUR);
+    return submit(&c, limited(HOUR, job(1, 1000))); /* with its grace a little too long */
+}
+
+static uint64_t kept_now(void)
+{
+    reserve(0);
+    return submit(&c, job(1, 1000));
+}
+
+static uint64_t reservation_begins_later(void)
+{
+    reserve(2 * SECOND);
+    return submit(&c, member(job(1, 1000)));
+}
+
+static uint64_t reservation_in_use(void)
+{
+    reserve(0);
+    (void)submit(&c, member(job(1, 4000)));
+    return submit(&c, member(job(2, 4000)));
+}
+
+static void give_it_back(uint64_t w)
+{
+    (void)w;
+    cancel(&c, 1);
+}
+
 /* --- the table ----------------------------------------------------------------------------------
  */
 
@@ -665,6 +721,13 @@ static const struct situation table[] = {
      end_first, all_before_end},
     {"a service lacks a replica", a_service_lacks_a_replica, R(RESOURCES), GPUS, 1000, 1000, 0,
      wait, end_first},
+    {"kept free for a reservation", kept_free, R(KEPT), CPU, 1, 0, HOUR + 1, wait, give_it_back},
+    {"nodes that would do are reserved", kept_now, R(KEPT), CPU, 1, HOUR + 1, 1, wait,
+     give_it_back},
+    {"its reservation begins later", reservation_begins_later, R(NOT_YET), CPU, 2 * SECOND + 1, 0,
+     0, wait, wait_twice},
+    {"its reservation is in use", reservation_in_use, R(RESOURCES), GPUS, 4000, 8000, 0, wait,
+     end_second},
     {"begins later", begins_later, R(NOT_YET), CPU, 2 * SECOND + 1, 0, 0, wait, wait_twice},
     {"a service begins later", service_begins_later, R(NOT_YET), CPU, 2 * SECOND + 1, 0, 0, wait,
      wait_twice},

@@ -360,6 +360,64 @@ static void tenant_is_made_once_by_name_and_keeps_what_is_not_given(void **state
     world_free(w);
 }
 
+static void reservation_is_booked_used_and_given_back(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"{\"begin\":\"2h\"}", "duration: is missing"},
+        {"{\"duration\":\"1h\",\"end\":\"2h\"}", "duration: and end are two ways"},
+        {"{\"duration\":\"0s\"}", "duration: must lie behind begin"},
+        {"{\"begin\":\"3h\",\"end\":\"2h\"}", "end: must lie behind begin"},
+        {"{\"duration\":\"1h\",\"num_tasks\":0}", "num_tasks"},
+        {"{\"duration\":\"1h\",\"resources\":{\"accelerators\":\"H100:8\"}}", "no node has a H100"},
+        {"{\"duration\":\"1h\",\"tenant\":\"nobody\"}", "tenant: no tenant 'nobody'"},
+        {"{\"duration\":\"1h\",\"topology\":\"rack\"}", "topology: wants one of"},
+        {"{\"duration\":\"1h\",\"maintenance\":7}", "maintenance: wants {node: ID}"},
+        {"{\"duration\":\"1h\",\"maintenance\":{\"node\":7}}", "maintenance.node: no node 7"},
+        {"{\"duration\":\"1h\",\"maintenance\":{\"node\":1},\"num_tasks\":1}",
+         "num_tasks: is not for maintenance"},
+        {"{\"duration\":\"1h\",\"for\":1}", "for"},
+    };
+    struct ctl_world *w = home();
+    (void)state;
+    for (size_t i = 0; i < MR_COUNT_OF(wrong); i++) {
+        assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0, wrong[i][0]), MR_EINVALID);
+        if (strstr(w->problem, wrong[i][1]) == NULL) fail_msg("%s: %s", wrong[i][1], w->problem);
+    }
+    const char *eight = "{\"name\":\"run\",\"begin\":\"1h\",\"duration\":\"2h\","
+                        "\"resources\":{\"cpus\":8,\"memory\":\"1GiB\"}}";
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, USER(1), 0, eight), MR_EFORBIDDEN);
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0, eight), 0);
+    uint64_t id = world_number(w->out, "id");
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0, eight), MR_EUNAVAILABLE);
+    assert_non_null(strstr(w->problem, "There is no such room at that time; from "));
+    submit(w, USER(1), "{\"run\":\"a\",\"reservation\":1}");
+    assert_non_null(strstr(w->out, "It was asked to begin at"));
+    assert_int_equal(world_ask(w, MR_CTL_SUBMIT, USER(1), 0, "{\"run\":\"a\",\"reservation\":9}"),
+                     MR_EINVALID);
+    assert_non_null(strstr(w->problem, "reservation: no reservation 9"));
+    world_kill(w);
+    assert_int_equal(world_start(w), 0);
+    world_pass(w, 3600000000);
+    assert_int_equal(world_ask(w, MR_CTL_RESERVATIONS, USER(1), 0, NULL), 0);
+    assert_non_null(strstr(w->out, "\"name\":\"run\",\"kind\":\"reservation\","
+                                   "\"tenant\":\"default\",\"state\":\"running\",\"tasks\":1,"
+                                   "\"tasks_wanted\":1,"));
+    assert_non_null(strstr(w->out, "\"nodes\":[1]"));
+    assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(1), 2, NULL), 0);
+    assert_non_null(strstr(w->out, "\"state\":\"running\""));
+    assert_non_null(strstr(w->out, "\"reservation\":1"));
+    assert_int_equal(world_ask(w, MR_CTL_SCALE, USER(1), id, "{\"max\":2}"), MR_ESTATE);
+    assert_int_equal(world_ask(w, MR_CTL_CANCEL, USER(1), id, NULL), 0);
+    assert_int_equal(world_ask(w, MR_CTL_RESERVATIONS, ADMIN, 0, NULL), 0);
+    assert_string_equal(w->out, "{\"reservations\":[]}");
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0,
+                               "{\"maintenance\":{\"node\":1},\"duration\":\"1h\"}"),
+                     0);
+    assert_int_equal(world_ask(w, MR_CTL_FLEET, USER(1), 0, NULL), 0);
+    assert_non_null(strstr(w->out, "\"reserved\":3"));
+    world_free(w);
+}
+
 static void tenants_end_at_their_limit(void **state)
 {
     struct ctl_world *w = world_new();
@@ -563,6 +621,7 @@ int main(void)
         cmocka_unit_test(keys_are_shown_once_and_kept_as_hashes),
         cmocka_unit_test(tenant_has_quotas_in_a_tree_and_sees_its_own_only),
         cmocka_unit_test(tenant_is_made_once_by_name_and_keeps_what_is_not_given),
+        cmocka_unit_test(reservation_is_booked_used_and_given_back),
         cmocka_unit_test(tenants_end_at_their_limit),
         cmocka_unit_test(files_lie_in_the_workloads_folder_only),
         cmocka_unit_test(served_model_is_published_with_its_replicas),
