@@ -93,6 +93,19 @@ static bool limits_sound(const struct mr_core_limits *limits)
     return limits->planned <= 1u << 16 && limits->reservations <= 1u << 16;
 }
 
+/* These are addressed directly, not handed out. */
+static void direct_use(struct core_table *tables)
+{
+    static const enum core_table_kind direct[] = {
+        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
+        CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
+        CORE_FIT_BUCKETS,   CORE_ENDS,
+    };
+    for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
+        tables[direct[i]].used = tables[direct[i]].capacity;
+    }
+}
+
 bool core_layout(const struct mr_core_limits *limits, struct core_table *tables, size_t *ret_bytes)
 {
     if (!limits_sound(limits)) return false;
@@ -154,15 +167,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
                                         .used = 1};
         at += ((size_t)sizes[i].capacity * sizes[i].item_bytes + 63) & ~(size_t)63;
     }
-    /* These are addressed directly, not handed out. */
-    static const enum core_table_kind direct[] = {
-        CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
-        CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
-        CORE_FIT_BUCKETS,   CORE_ENDS,
-    };
-    for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
-        tables[direct[i]].used = tables[direct[i]].capacity;
-    }
+    direct_use(tables);
     *ret_bytes = at;
     return true;
 }

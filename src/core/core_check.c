@@ -175,7 +175,6 @@ static bool state_exact(const struct core_node *n, const struct core_free_state 
         if (free > 0 && free < CORE_WHOLE) parts += mr_hash_mix((uint16_t)free);
     }
     if (s->parts != parts || s->class_of != n->fit_class) return false;
-    if (s->until_us != (n->dated_us != 0 ? n->dated_us : UINT64_MAX)) return false;
     return s->accel_type == n->accel_type && s->whole == n->whole && s->part == n->part;
 }
 
@@ -191,8 +190,10 @@ static void node_index_check(struct core_check *check, uint32_t node)
     }
     core_check_holds(check, n->place != 0, "(7) a node lies somewhere");
     if (n->free_state == 0) return;
-    core_check_holds(check, state_exact(n, core_free_state(core, n->free_state)),
-                     "(7) a node is indexed under what is free on it");
+    const struct core_free_state *s = core_free_state(core, n->free_state);
+    core_check_holds(
+        check, state_exact(n, s) && s->until_us == (n->dated_us != 0 ? n->dated_us : UINT64_MAX),
+        "(7) a node is indexed under what is free on it, and until when");
     if (n->state_prev == 0) state_check(check, n->free_state, node);
 }
 

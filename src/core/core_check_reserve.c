@@ -67,6 +67,22 @@ static uint32_t calendar_check(struct core_check *check, uint32_t node)
     return count;
 }
 
+static void members_check(struct core_check *check, uint32_t reserved)
+{
+    const struct mr_core *core = check->core;
+    uint32_t prev = 0, count = 0;
+    uint32_t m = core_reserved(core, reserved)->member_first;
+    for (; m != 0 && count <= core->tables[CORE_WORKLOADS].live; count++) {
+        const struct core_workload *member = core_workload(core, m);
+        core_check_holds(check,
+                         member->reserved == reserved && member->member_prev == prev &&
+                             member->phase != CORE_ENDED && member->kind != MR_KIND_RESERVATION,
+                         "(25) a reservation's members live and are linked both ways");
+        prev = m;
+        m = member->member_next;
+    }
+}
+
 static void reserved_check(struct core_check *check, uint32_t reserved)
 {
     const struct mr_core *core = check->core;
@@ -92,18 +108,7 @@ static void reserved_check(struct core_check *check, uint32_t reserved)
                      "(25) a reservation knows what its windows hold");
     core_check_holds(check, r->maintenance || tasks + r->missing == w->tasks_min,
                      "(25) a reservation has what was asked for, or misses it");
-    prev = 0;
-    count = 0;
-    for (uint32_t m = r->member_first; m != 0 && count <= core->tables[CORE_WORKLOADS].live;
-         count++) {
-        const struct core_workload *member = core_workload(core, m);
-        core_check_holds(check,
-                         member->reserved == reserved && member->member_prev == prev &&
-                             member->phase != CORE_ENDED && member->kind != MR_KIND_RESERVATION,
-                         "(25) a reservation's members live and are linked both ways");
-        prev = m;
-        m = member->member_next;
-    }
+    members_check(check, reserved);
 }
 
 void core_check_reserve(struct core_check *check)

@@ -204,12 +204,10 @@ static void reserve_pass(struct codec *c, struct mr_event_reserve *e)
     u32_pass(c, &e->domain);
 }
 
-static void event_pass(struct codec *c, struct mr_event *event)
+/* Of the fleet and its tenants. */
+static void fleet_event_pass(struct codec *c, struct mr_event *event)
 {
-    u64_pass(c, &event->time_us);
     switch (event->kind) {
-    case MR_EVENT_TICK:
-        break;
     case MR_EVENT_TENANT_SET:
         tenant_pass(c, &event->u.tenant);
         break;
@@ -224,6 +222,17 @@ static void event_pass(struct codec *c, struct mr_event *event)
         u32_pass(c, &event->u.node_state.domain);
         event->u.node_state.state =
             (enum mr_node_state)enum_pass(c, event->u.node_state.state, MR_NODE_STATE_COUNT);
+        break;
+    default:
+        c->bad = true;
+    }
+}
+
+static void event_pass(struct codec *c, struct mr_event *event)
+{
+    u64_pass(c, &event->time_us);
+    switch (event->kind) {
+    case MR_EVENT_TICK:
         break;
     case MR_EVENT_SUBMIT:
         submit_pass(c, &event->u.submit);
@@ -254,7 +263,7 @@ static void event_pass(struct codec *c, struct mr_event *event)
         reserve_pass(c, &event->u.reserve);
         break;
     default:
-        c->bad = true;
+        fleet_event_pass(c, event);
     }
 }
 

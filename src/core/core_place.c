@@ -327,12 +327,9 @@ static bool plan_by_fit(struct mr_core *core, const struct core_request *request
     return true;
 }
 
-uint32_t core_plan_make(struct mr_core *core, const struct core_request *request, uint8_t *ret_type)
+static uint32_t plan_in_fleet(struct mr_core *core, const struct core_request *request,
+                              uint8_t *ret_type)
 {
-    MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
-    core->plan_count = 0;
-    core->plan_short = UINT32_MAX;
-    if (core->view_reserved != 0) return core_window_plan(core, request, ret_type);
     uint8_t types[MR_ACCEL_TYPES_MAX];
     if (plan_by_fit(core, request, ret_type)) return 1;
     uint32_t count = core_shape_types(core, request->shape, types);
@@ -367,6 +364,15 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
     }
     MR_ASSERT(core->plan_count == 0);
     return 0;
+}
+
+uint32_t core_plan_make(struct mr_core *core, const struct core_request *request, uint8_t *ret_type)
+{
+    MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
+    core->plan_count = 0;
+    core->plan_short = UINT32_MAX;
+    return core->view_reserved != 0 ? core_window_plan(core, request, ret_type)
+                                    : plan_in_fleet(core, request, ret_type);
 }
 
 /* --- in pieces ------------------------------------------------------------------------------- */

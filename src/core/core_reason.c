@@ -308,6 +308,28 @@ void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
     }
 }
 
+static void reserved_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    if (reason->code == MR_REASON_KEPT) {
+        mr_buf_printf(buf, "Nodes that would do are reservation %llu's %s ",
+                      (unsigned long long)reason->a, reason->b != 0 ? "until" : "from");
+        mr_time_put_rfc3339(buf, reason->b != 0 ? reason->b : reason->c);
+        mr_buf_put_str(buf, reason->b != 0
+                                ? MR_STR("; if it may use them, let it name the reservation.")
+                                : MR_STR(" on; with a time limit that ends before that, or "
+                                         "preemptible, it may run there until then."));
+    } else if (reason->code == MR_REASON_NO_WINDOW && reason->a == 0) {
+        mr_buf_put_str(buf, MR_STR("No such room comes free within eight weeks; ask for less, or "
+                                   "for a time that ends before other reservations begin."));
+    } else if (reason->code == MR_REASON_NO_WINDOW) {
+        mr_buf_put_str(buf, MR_STR("There is no such room at that time; from "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_str(buf, MR_STR(" on it would fit."));
+    } else {
+        mr_buf_put_str(buf, MR_STR("Unknown."));
+    }
+}
+
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
 {
     switch (reason->code) {
@@ -330,28 +352,6 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
                       (unsigned long long)reason->a);
         mr_time_put_rfc3339(buf, reason->c);
         mr_buf_put_str(buf, MR_STR("; with a time limit that ends before that it may run first."));
-        break;
-    case MR_REASON_KEPT:
-        mr_buf_printf(buf, "Nodes that would do are reservation %llu's %s ",
-                      (unsigned long long)reason->a, reason->b != 0 ? "until" : "from");
-        if (reason->b != 0) {
-            mr_time_put_rfc3339(buf, reason->b);
-            mr_buf_put_str(buf, MR_STR("; if it may use them, let it name the reservation."));
-            break;
-        }
-        mr_time_put_rfc3339(buf, reason->c);
-        mr_buf_put_str(buf, MR_STR(" on; with a time limit that ends before that, or preemptible, "
-                                   "it may run there until then."));
-        break;
-    case MR_REASON_NO_WINDOW:
-        if (reason->a == 0) {
-            mr_buf_put_str(buf, MR_STR("No such room comes free within eight weeks; ask for less, "
-                                       "or for a time that ends before other reservations begin."));
-            break;
-        }
-        mr_buf_put_str(buf, MR_STR("There is no such room at that time; from "));
-        mr_time_put_rfc3339(buf, reason->a);
-        mr_buf_put_str(buf, MR_STR(" on it would fit."));
         break;
     case MR_REASON_STOPPING:
         mr_buf_put_str(buf, MR_STR("Its last run still ends: "));
@@ -384,6 +384,6 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
         mr_buf_put_str(buf, MR_STR("No node is up; add one or bring one back."));
         break;
     default:
-        mr_buf_put_str(buf, MR_STR("Unknown."));
+        reserved_put(buf, reason);
     }
 }

@@ -90,7 +90,9 @@ static void member_free(struct mr_core *core, uint32_t workload)
 
 /* --- who has to go --------------------------------------------------------------------------- */
 
-/* When the lease is asked to go for the reservation; UINT64_MAX: not at all. */
+/* When the lease is asked to go for the reservation, a member at its end, anybody else at its
+ * begin; UINT64_MAX: not at all. What cannot be stopped, and was not to end by then, was there
+ * before, and the promise was found beside it. */
 static uint64_t goes_us(const struct mr_core *core, const struct core_reserved *r,
                         const struct core_lease *l)
 {
@@ -98,14 +100,12 @@ static uint64_t goes_us(const struct mr_core *core, const struct core_reserved *
     bool member = w->reserved != 0 && core_reserved(core, w->reserved) == r;
     uint64_t target_us = r->active ? r->end_us : r->begin_us;
     uint64_t grace_us = MR_MIN(w->grace_us, CORE_RESERVE_LEAD_US);
-    uint64_t end_us = core_is_service(w) ? 0 : core_end_us(core, l->workload);
     if (l->state == MR_LEASE_STOPPING || member != (r->active != 0)) return UINT64_MAX;
     if (l->state == CORE_LEASE_CLAIM) return target_us;
     if (w->phase != CORE_ACTIVE) return UINT64_MAX;
-    bool ends = end_us != 0 && end_us <= target_us;
-    if (ends) return target_us; /* it will have ended, or outstays what was said */
-    bool goes = member || r->maintenance || w->preemptible || w->planned != 0;
-    if (!goes) return end_us == 0 ? UINT64_MAX : target_us;
+    uint64_t end_us = core_is_service(w) ? 0 : core_end_us(core, l->workload);
+    if (end_us != 0 && end_us <= target_us) return target_us; /* if it outstays what was said */
+    if (!(member || r->maintenance || w->preemptible || w->planned != 0)) return UINT64_MAX;
     return target_us > grace_us ? target_us - grace_us : 0;
 }
 
@@ -241,37 +241,40 @@ static void missing_find(struct mr_core *core, uint32_t reserved)
     windows_show(core, r);
 }
 
-void core_reserve_due(struct mr_core *core, uint32_t workload)
+/* When it is looked at next; who has to go by now is asked to. */
+static uint64_t next_look_us(struct mr_core *core, struct core_reserved *r)
 {
-    struct core_workload *w = core_workload(core, workload);
-    uint32_t reserved = w->reserved;
-    struct core_reserved *r = core_reserved(core, reserved);
-    if (core->now_us >= r->end_us) {
-        (void)nodes_clear(core, r);
-        end(core, reserved, MR_STATE_COMPLETED);
-        return;
-    }
-    uint64_t before_us = r->maintenance ? CORE_MAINTENANCE_US : 0;
-    if (!r->shown && (before_us == 0 || core->now_us + before_us >= r->begin_us)) {
-        r->shown = 1;
-        windows_show(core, r);
-    }
-    if (r->missing > 0) missing_find(core, reserved);
-    if (!r->active && core->now_us >= r->begin_us) begin(core, r);
-    if (r->active && core->now_us - r->billed_us >= CORE_CUT_US) core_reserve_bill(core, reserved);
-    uint64_t target_us = r->active ? r->end_us : r->begin_us;
+    uint64_t target_us = r->active ? r->end_us : r->begin_us, next_us = target_us;
     uint64_t look_us = target_us > CORE_RESERVE_LEAD_US ? target_us - CORE_RESERVE_LEAD_US : 0;
-    uint64_t next_us = target_us;
     if (core->now_us >= look_us) {
         next_us = MR_MIN(next_us, nodes_clear(core, r));
         next_us = MR_MIN(next_us, core->now_us + CORE_RESERVE_BEAT_US);
     } else {
         next_us = look_us;
     }
-    if (!r->shown) next_us = MR_MIN(next_us, r->begin_us - before_us);
+    if (!r->shown) next_us = MR_MIN(next_us, r->begin_us - CORE_MAINTENANCE_US);
     if (r->missing > 0) next_us = MR_MIN(next_us, core->now_us + CORE_RESERVE_BEAT_US);
     if (r->active) next_us = MR_MIN(next_us, r->billed_us + CORE_CUT_US);
-    core_timer_set(core, workload, next_us);
+    return next_us;
+}
+
+void core_reserve_due(struct mr_core *core, uint32_t workload)
+{
+    uint32_t reserved = core_workload(core, workload)->reserved;
+    struct core_reserved *r = core_reserved(core, reserved);
+    if (core->now_us >= r->end_us) {
+        (void)nodes_clear(core, r);
+        end(core, reserved, MR_STATE_COMPLETED);
+        return;
+    }
+    if (!r->shown && core->now_us + CORE_MAINTENANCE_US >= r->begin_us) {
+        r->shown = 1;
+        windows_show(core, r);
+    }
+    if (r->missing > 0) missing_find(core, reserved);
+    if (!r->active && core->now_us >= r->begin_us) begin(core, r);
+    if (r->active && core->now_us - r->billed_us >= CORE_CUT_US) core_reserve_bill(core, reserved);
+    core_timer_set(core, workload, next_look_us(core, r));
 }
 
 void core_reserve_node_lost(struct mr_core *core, uint32_t node, bool absent)
@@ -290,6 +293,13 @@ void core_reserve_node_lost(struct mr_core *core, uint32_t node, bool absent)
 
 /* --- booking --------------------------------------------------------------------------------- */
 
+static int maintenance_valid(const struct mr_core *core, const struct mr_event_reserve *event)
+{
+    if ((event->node.v != 0) == (event->domain != 0) || event->tasks != 0) return MR_EINVALID;
+    bool known = event->node.v <= core->limits.nodes && event->domain <= core->limits.domains;
+    return known ? 0 : MR_ENOT_FOUND;
+}
+
 static int event_valid(const struct mr_core *core, const struct mr_event_reserve *event)
 {
     uint64_t most_us = (uint64_t)1 << 59;
@@ -298,15 +308,9 @@ static int event_valid(const struct mr_core *core, const struct mr_event_reserve
         return MR_ENOT_FOUND;
     if (event->end_us <= MR_MAX(event->begin_us, core->now_us) || event->end_us > most_us)
         return MR_EINVALID;
-    if (event->maintenance) {
-        bool named = event->node.v != 0;
-        if (named == (event->domain != 0) || event->tasks != 0) return MR_EINVALID;
-        if (event->node.v > core->limits.nodes || event->domain > core->limits.domains)
-            return MR_ENOT_FOUND;
-        return 0;
-    }
-    if (event->node.v != 0 || event->domain != 0) return MR_EINVALID;
-    if (event->tasks == 0 || event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
+    if (event->maintenance) return maintenance_valid(core, event);
+    if (event->node.v != 0 || event->domain != 0 || event->tasks == 0) return MR_EINVALID;
+    if (event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
     if (event->tasks > core->limits.leases) return MR_ELIMIT;
     return core_shape_valid(&event->shape) ? 0 : MR_EINVALID;
 }
@@ -383,6 +387,23 @@ static void book(struct mr_core *core, const struct mr_event_reserve *event, uin
     core_state_set(core, workload, MR_STATE_PENDING);
 }
 
+/* Nodes for it, as entries of a plan; the answer is UNAVAILABLE when there are none. */
+static int nodes_find(struct mr_core *core, const struct mr_event_reserve *event,
+                      const struct core_booking *booking, uint32_t *ret_entries, uint8_t *ret_type)
+{
+    int error = event_valid(core, event);
+    if (error != 0) return error;
+    if (!core_slot_left(core, CORE_RESERVED, 1) || !core_workload_room(core)) return MR_ELIMIT;
+    if (event->maintenance) {
+        error = maintenance_plan(core, event, booking->begin_us, ret_entries);
+        if (error != 0) return error;
+    } else {
+        *ret_entries = core_book_plan(core, booking, ret_type);
+        if (*ret_entries == 0) return MR_EUNAVAILABLE;
+    }
+    return core_slot_left(core, CORE_WINDOWS, *ret_entries) ? 0 : MR_ELIMIT;
+}
+
 void core_reserve(struct mr_core *core, const struct mr_event_reserve *event)
 {
     uint32_t known = core_workload_by_key(core, event->key_high, event->key_low), entries = 0;
@@ -392,23 +413,14 @@ void core_reserve(struct mr_core *core, const struct mr_event_reserve *event)
         core_answer_put(core, &answer, known);
         return;
     }
-    struct core_booking booking = {.shape = &event->shape,
-                                   .topology = event->topology,
-                                   .tasks = event->tasks,
-                                   .begin_us = MR_MAX(event->begin_us, core->now_us),
-                                   .end_us = event->end_us};
-    int error = event_valid(core, event);
-    if (error == 0 && !core_slot_left(core, CORE_RESERVED, 1)) error = MR_ELIMIT;
-    if (error == 0 && !core_workload_room(core)) error = MR_ELIMIT;
-    if (error == 0 && event->maintenance)
-        error = maintenance_plan(core, event, booking.begin_us, &entries);
-    bool room = error == 0 && !event->maintenance;
-    if (room) entries = core_book_plan(core, &booking, &type);
-    if (room && entries == 0) error = MR_EUNAVAILABLE;
-    if (error == 0 && !core_slot_left(core, CORE_WINDOWS, entries)) error = MR_ELIMIT;
-    if (error != 0) {
-        reject(core, event, error, room && entries == 0 ? &booking : NULL);
-        return;
-    }
-    book(core, event, entries, type);
+    const struct core_booking booking = {.shape = &event->shape,
+                                         .topology = event->topology,
+                                         .tasks = event->tasks,
+                                         .begin_us = MR_MAX(event->begin_us, core->now_us),
+                                         .end_us = event->end_us};
+    int error = nodes_find(core, event, &booking, &entries, &type);
+    if (error != 0)
+        reject(core, event, error, error == MR_EUNAVAILABLE ? &booking : NULL);
+    else
+        book(core, event, entries, type);
 }

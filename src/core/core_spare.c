@@ -137,8 +137,8 @@ bool core_spare_ended(struct mr_core *core, uint32_t workload, uint32_t tasks)
 bool core_spare_only(const struct mr_core *core, uint32_t workload)
 {
     const struct core_workload *w = core_workload(core, workload);
-    uint32_t world = core_spare_world(w, w->tasks), left = w->lease_count - w->claimed;
-    if (w->tasks == world || left > w->tasks - world) return false;
+    uint32_t left = w->lease_count - w->claimed;
+    if (left == 0 || left > w->spares) return false; /* each has a task at least */
     for (uint32_t i = w->lease_first; i != 0; i = core_lease(core, i)->of_next) {
         const struct core_lease *l = core_lease(core, i);
         if (l->state != CORE_LEASE_CLAIM && l->rank_first < l->world_size) return false;

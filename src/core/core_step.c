@@ -85,11 +85,9 @@ static void nodes_state(struct mr_core *core, const struct mr_event_node_state *
     }
 }
 
-static void event_apply(struct mr_core *core, const struct mr_event *event)
+static void fleet_event_apply(struct mr_core *core, const struct mr_event *event)
 {
     switch (event->kind) {
-    case MR_EVENT_TICK:
-        break;
     case MR_EVENT_TENANT_SET:
         (void)core_tenant_set(core, &event->u.tenant); /* refused: changes nothing */
         break;
@@ -101,6 +99,16 @@ static void event_apply(struct mr_core *core, const struct mr_event *event)
         break;
     case MR_EVENT_NODE_STATE:
         nodes_state(core, &event->u.node_state);
+        break;
+    default:
+        MR_ASSERT(false); /* mr_event_get lets no other kind through */
+    }
+}
+
+static void event_apply(struct mr_core *core, const struct mr_event *event)
+{
+    switch (event->kind) {
+    case MR_EVENT_TICK:
         break;
     case MR_EVENT_SUBMIT:
         core_submit(core, &event->u.submit);
@@ -133,7 +141,7 @@ static void event_apply(struct mr_core *core, const struct mr_event *event)
         core_reserve(core, &event->u.reserve);
         break;
     default:
-        MR_ASSERT(false); /* mr_event_get lets no other kind through */
+        fleet_event_apply(core, event);
     }
 }
 

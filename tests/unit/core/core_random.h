@@ -151,6 +151,18 @@ static inline void random_reserve(struct mr_prng *prng, uint64_t now_us,
         ret->node.v = (uint32_t)mr_prng_below(prng, 18);
 }
 
+static inline void random_meter(const struct mr_core *core, struct mr_prng *prng,
+                                struct mr_event_meter *ret)
+{
+    *ret = (struct mr_event_meter){.lease = {random_lease(core, prng)},
+                                   .serial =
+                                       mr_prng_below(prng, mr_prng_chance(prng, 50) ? 100000 : 40),
+                                   .tenant = {(uint32_t)mr_prng_below(prng, 6)},
+                                   .prompt_tokens = (uint32_t)mr_prng_below(prng, 2000),
+                                   .cached_tokens = (uint32_t)mr_prng_below(prng, 2000),
+                                   .completion_tokens = (uint32_t)mr_prng_below(prng, 500)};
+}
+
 static inline struct mr_event random_event(const struct mr_core *core, struct mr_prng *prng)
 {
     /* How often each comes, in the order of MR_EVENTS. */
@@ -206,13 +218,7 @@ static inline struct mr_event random_event(const struct mr_core *core, struct mr
                                               .waiting = (uint32_t)mr_prng_below(prng, 20)};
         break;
     case MR_EVENT_METER:
-        event.u.meter = (struct mr_event_meter){
-            .lease = {random_lease(core, prng)},
-            .serial = mr_prng_below(prng, mr_prng_chance(prng, 50) ? 100000 : 40),
-            .tenant = {(uint32_t)mr_prng_below(prng, 6)},
-            .prompt_tokens = (uint32_t)mr_prng_below(prng, 2000),
-            .cached_tokens = (uint32_t)mr_prng_below(prng, 2000),
-            .completion_tokens = (uint32_t)mr_prng_below(prng, 500)};
+        random_meter(core, prng, &event.u.meter);
         break;
     case MR_EVENT_LEASE_STARTED:
     case MR_EVENT_LEASE_READY:

@@ -302,6 +302,23 @@ static void what_was_there_before_and_cannot_go_stays(void **state)
     cloud_done(&c);
 }
 
+static void what_ends_too_late_and_cannot_go_stays(void **state)
+{
+    (void)state;
+    struct cloud c;
+    four_nodes(&c);
+    struct mr_event event = job(4, 4000);
+    event.u.submit.time_limit_us = 10 * HOUR;
+    uint64_t old = submit(&c, event);
+    assert_int_equal(reserve(&c, booking(4, 8000, HOUR, HOUR)), 0);
+    uint64_t r = reserve(&c, booking(4, 4000, HOUR, HOUR));
+    assert_int_not_equal(r, 0);
+    tick(&c, HOUR);
+    assert_state(&c, r, MR_STATE_RUNNING);
+    assert_state(&c, old, MR_STATE_RUNNING);
+    cloud_done(&c);
+}
+
 static void nobody_else_is_placed_on_its_nodes(void **state)
 {
     (void)state;
@@ -561,6 +578,7 @@ int main(void)
         cmocka_unit_test(who_may_be_stopped_runs_there_and_goes_in_time),
         cmocka_unit_test(who_outstays_its_estimate_makes_way),
         cmocka_unit_test(what_was_there_before_and_cannot_go_stays),
+        cmocka_unit_test(what_ends_too_late_and_cannot_go_stays),
         cmocka_unit_test(nobody_else_is_placed_on_its_nodes),
         cmocka_unit_test(members_wait_for_it_and_start_with_it),
         cmocka_unit_test(at_its_end_members_go_and_go_on_elsewhere),

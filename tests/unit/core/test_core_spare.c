@@ -145,6 +145,24 @@ static void spares_are_sent_away_when_the_world_has_ended(void **state)
     assert_int_equal(state_of(&c, id), MR_STATE_COMPLETED);
 }
 
+static void a_gang_scaled_meanwhile_ends_with_its_world_too(void **state)
+{
+    (void)state;
+    uint64_t id = gang(3, 1), spare = lease_of(&c, id, 3).id.v;
+    uint64_t world[3];
+    for (uint32_t i = 0; i < 3; i++)
+        world[i] = lease_of(&c, id, i).id.v;
+    assert_int_equal(lease_of(&c, id, 3).start.rank_first, 3);
+    cloud_step(&c,
+               (struct mr_event){.kind = MR_EVENT_SCALE,
+                                 .u.scale = {.workload = {id}, .tasks_min = 3, .tasks_max = 8}});
+    for (uint32_t i = 0; i < 3; i++)
+        exited(&c, world[i], MR_EXIT_CODE, 0);
+    assert_int_equal(state_of(&c, id), MR_STATE_COMPLETING);
+    exited(&c, spare, MR_EXIT_CODE, 0);
+    assert_int_equal(state_of(&c, id), MR_STATE_COMPLETED);
+}
+
 static void a_service_has_no_spares_and_too_many_are_refused(void **state)
 {
     (void)state;
@@ -168,6 +186,7 @@ int main(void)
         CASE(a_lost_spare_does_not_stop_the_gang),
         CASE(it_starts_without_spares_when_there_is_no_room_for_them),
         CASE(spares_are_sent_away_when_the_world_has_ended),
+        CASE(a_gang_scaled_meanwhile_ends_with_its_world_too),
         CASE(a_service_has_no_spares_and_too_many_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
