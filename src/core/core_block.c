@@ -47,7 +47,7 @@ const struct mr_core_limits mr_core_limits_fleet = {
 _Static_assert(sizeof(struct core_node) == 104 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
-_Static_assert(sizeof(struct core_free_state) == 96, "no padding");
+_Static_assert(sizeof(struct core_free_state) == 80, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
                "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
@@ -263,8 +263,7 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     memset(core->released, 0, sizeof core->released);
     core->released_count = 0;
     core->released_mask = 0;
-    core->view_reserved = 0;
-    core->view_end_us = 0;
+    core_view_reset(core);
     if (check) {
         const char *text;
         int error = mr_core_check(core, &text);

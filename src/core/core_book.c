@@ -96,8 +96,7 @@ static uint32_t plan_once(struct mr_core *core, const struct core_booking *booki
                                          .topology = booking->topology,
                                          .tasks_min = booking->tasks,
                                          .tasks_max = booking->tasks};
-    core_view_reset(core);
-    core->view_end_us = booking->end_us;
+    core_view_set(core, 0, booking->end_us);
     if (booking->place == 0) {
         if (core_plan_make(core, &request, ret_type) == 0) return 0;
     } else if (!core_plan_within(core, booking->place, *ret_type, booking->shape, booking->tasks)) {

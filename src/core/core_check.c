@@ -191,9 +191,8 @@ static void node_index_check(struct core_check *check, uint32_t node)
     core_check_holds(check, n->place != 0, "(7) a node lies somewhere");
     if (n->free_state == 0) return;
     const struct core_free_state *s = core_free_state(core, n->free_state);
-    core_check_holds(
-        check, state_exact(n, s) && s->until_us == (n->dated_us != 0 ? n->dated_us : UINT64_MAX),
-        "(7) a node is indexed under what is free on it, and until when");
+    core_check_holds(check, state_exact(n, s) && s->until_s == core_until_s(n),
+                     "(7) a node is indexed under what is free on it, and until when");
     if (n->state_prev == 0) state_check(check, n->free_state, node);
 }
 

@@ -321,7 +321,7 @@ static bool state_equal(const struct core_free_state *a, const struct core_free_
 {
     return a->cpu_milli == b->cpu_milli && a->mem_mib == b->mem_mib && a->whole == b->whole &&
            a->part == b->part && a->accel_type == b->accel_type && a->parts == b->parts &&
-           a->class_of == b->class_of && a->until_us == b->until_us;
+           a->class_of == b->class_of && a->until_s == b->until_s;
 }
 
 /* Brings the index and the sums in line with the node's free amounts. */
@@ -332,7 +332,7 @@ static void node_refresh(struct mr_core *core, uint32_t node)
                                   .mem_mib = clamp_u32(n->mem_free_mib),
                                   .accel_type = n->accel_type,
                                   .class_of = n->fit_class,
-                                  .until_us = n->dated_us != 0 ? n->dated_us : UINT64_MAX};
+                                  .until_s = core_until_s(n)};
     uint32_t accel = devices_sum(n, &key);
     bool sound = core_node_sound(n);
     if (sound == n->unsound) {

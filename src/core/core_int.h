@@ -157,12 +157,12 @@ struct core_free_state {
     uint16_t part_max[2];
     uint16_t part;
     uint8_t accel_type, whole;
-    uint64_t parts;    /* hash of what is free on each device in use, in any order */
-    uint64_t born;     /* counts the states of nodes with devices; 0: of others, and of nodes whose
-                          window comes */
-    uint64_t until_us; /* so long is it free: its next window begins; UINT64_MAX: none */
-    uint64_t until_max_us[2]; /* over the subtree */
-    uint32_t class_of, pad;
+    uint64_t parts; /* hash of what is free on each device in use, in any order */
+    uint64_t born;  /* counts the states of nodes with devices; 0: of others, and of nodes whose
+                       window comes */
+    uint32_t class_of;
+    uint32_t until_s;        /* so long is it free: its next window begins; UINT32_MAX: none */
+    uint32_t until_max_s[2]; /* over the subtree */
 };
 
 struct core_line {
@@ -382,7 +382,7 @@ struct mr_core {
     uint32_t repair_count;
     /* For whom nodes are looked at: none whose window comes before view_end_us; those in a window
      * of this reservation alone, 0: those in none. core_view_of sets it. */
-    uint32_t view_reserved;
+    uint32_t view_reserved, view_end_s; /* in seconds, rounded up */
     uint64_t view_end_us;
     struct core_repair repairs[CORE_REPAIRS];
     uint32_t quiet;          /* what is given back is no news */
@@ -488,6 +488,12 @@ void core_node_remove(struct mr_core *core, uint32_t node); /* absent now, holds
 /* Its calendar changed; `freer`: waiting work may fit there now. */
 void core_node_dated(struct mr_core *core, uint32_t node, uint32_t closed, uint64_t dated_us,
                      bool freer);
+/* The same in whole seconds, as the index has it: UINT32_MAX: none. */
+static inline uint32_t core_until_s(const struct core_node *n)
+{
+    uint64_t at_s = n->dated_us / 1000000;
+    return n->dated_us == 0 ? UINT32_MAX : (uint32_t)MR_MIN(at_s, (uint64_t)UINT32_MAX - 1);
+}
 /* Whether it may be used by whom the nodes are looked at for, as far as reservations go. */
 static inline bool core_node_open(const struct mr_core *core, const struct core_node *n)
 {

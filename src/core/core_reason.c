@@ -63,7 +63,7 @@ static bool kept_now(struct mr_core *core, const struct core_request *request,
         const struct core_reserved *r = core_reserved(core, i);
         uint8_t type = request->shape->accel_milli > 0 ? r->accel_type : 0;
         if (r->workload == 0 || !r->active || !core_shape_accepts(request->shape, type)) continue;
-        core->view_reserved = i;
+        core_view_set(core, i, 0);
         if (core_window_fit(core, i, type, request->shape, missing) < missing) continue;
         *ret = (struct mr_reason){.code = MR_REASON_KEPT,
                                   .a = core_workload(core, r->workload)->id,
@@ -81,7 +81,7 @@ static bool kept_free(struct mr_core *core, const struct core_request *request,
     struct mr_reason without;
     uint32_t first = 0;
     if (core->tables[CORE_RESERVED].live == 0) return false;
-    core->view_end_us = 0;
+    core_view_reset(core);
     core_place_reason(core, request, &without);
     if (without.code != MR_REASON_NONE) return false;
     for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
@@ -114,8 +114,7 @@ static void place_why(const struct mr_core *core, uint32_t workload,
         bool waits = ret->code != MR_REASON_NONE;
         if (waits && !kept_free(scratch, request, ret)) (void)kept_now(scratch, request, ret);
     }
-    scratch->view_end_us = end_us;
-    scratch->view_reserved = reserved;
+    core_view_set(scratch, reserved, end_us);
 }
 
 static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)

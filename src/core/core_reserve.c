@@ -306,8 +306,7 @@ static int event_valid(const struct mr_core *core, const struct mr_event_reserve
     uint32_t tenant = event->tenant.v;
     if (tenant == 0 || tenant > core->limits.tenants || !core_tenant(core, tenant)->present)
         return MR_ENOT_FOUND;
-    if (event->end_us <= MR_MAX(event->begin_us, core->now_us) || event->end_us > most_us)
-        return MR_EINVALID;
+    if (event->end_us <= event->begin_us || event->end_us > most_us) return MR_EINVALID;
     if (event->maintenance) return maintenance_valid(core, event);
     if (event->node.v != 0 || event->domain != 0 || event->tasks == 0) return MR_EINVALID;
     if (event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
@@ -354,15 +353,14 @@ static void book(struct mr_core *core, const struct mr_event_reserve *event, uin
     MR_ASSERT(reserved != 0 && workload != 0);
     struct core_workload *w = core_workload(core, workload);
     struct core_reserved *r = core_reserved(core, reserved);
-    uint64_t begin_us = MR_MAX(event->begin_us, core->now_us);
     w->key_high = event->key_high;
     w->key_low = event->key_low;
     w->kind = MR_KIND_RESERVATION;
     w->state = MR_STATE_PENDING;
     w->phase = CORE_HELD;
     w->submitted_us = core->now_us;
-    w->begin_us = begin_us;
-    w->time_limit_us = event->end_us - begin_us;
+    w->begin_us = event->begin_us;
+    w->time_limit_us = event->end_us - event->begin_us;
     w->shape = event->shape;
     memset(w->shape.reserved, 0, sizeof w->shape.reserved);
     w->topology = (uint8_t)event->topology;
@@ -372,7 +370,7 @@ static void book(struct mr_core *core, const struct mr_event_reserve *event, uin
     w->accel_type = type;
     w->timer_us = UINT64_MAX;
     w->reserved = reserved;
-    r->begin_us = begin_us;
+    r->begin_us = event->begin_us;
     r->end_us = event->end_us;
     r->workload = workload;
     r->accel_type = type;
@@ -404,23 +402,34 @@ static int nodes_find(struct mr_core *core, const struct mr_event_reserve *event
     return core_slot_left(core, CORE_WINDOWS, *ret_entries) ? 0 : MR_ELIMIT;
 }
 
-void core_reserve(struct mr_core *core, const struct mr_event_reserve *event)
+/* Times to come are whole seconds, as the index has them. */
+static uint64_t whole_second(const struct mr_core *core, uint64_t time_us)
 {
-    uint32_t known = core_workload_by_key(core, event->key_high, event->key_low), entries = 0;
+    if (time_us <= core->now_us) return core->now_us;
+    uint64_t over_us = time_us % 1000000;
+    return over_us == 0 || time_us > UINT64_MAX - 1000000 ? time_us : time_us + 1000000 - over_us;
+}
+
+void core_reserve(struct mr_core *core, const struct mr_event_reserve *asked)
+{
+    uint32_t known = core_workload_by_key(core, asked->key_high, asked->key_low), entries = 0;
     uint8_t type = 0;
     if (known != 0) {
-        const struct mr_effect_answer answer = {.tag = event->tag, .known = true};
+        const struct mr_effect_answer answer = {.tag = asked->tag, .known = true};
         core_answer_put(core, &answer, known);
         return;
     }
-    const struct core_booking booking = {.shape = &event->shape,
-                                         .topology = event->topology,
-                                         .tasks = event->tasks,
-                                         .begin_us = MR_MAX(event->begin_us, core->now_us),
-                                         .end_us = event->end_us};
-    int error = nodes_find(core, event, &booking, &entries, &type);
+    struct mr_event_reserve event = *asked;
+    event.begin_us = whole_second(core, asked->begin_us);
+    event.end_us = whole_second(core, asked->end_us);
+    const struct core_booking booking = {.shape = &event.shape,
+                                         .topology = event.topology,
+                                         .tasks = event.tasks,
+                                         .begin_us = event.begin_us,
+                                         .end_us = event.end_us};
+    int error = nodes_find(core, &event, &booking, &entries, &type);
     if (error != 0)
-        reject(core, event, error, error == MR_EUNAVAILABLE ? &booking : NULL);
+        reject(core, &event, error, error == MR_EUNAVAILABLE ? &booking : NULL);
     else
-        book(core, event, entries, type);
+        book(core, &event, entries, type);
 }

@@ -49,6 +49,7 @@ static inline struct core_window *core_window(const struct mr_core *core, uint32
  * ended; `goes`: until it was asked to go and is gone. */
 void core_view_of(struct mr_core *core, uint32_t workload, bool goes);
 void core_view_reset(struct mr_core *core); /* for anybody, whatever comes */
+void core_view_set(struct mr_core *core, uint32_t reserved, uint64_t end_us);
 /* It may be asked to go before its end, and some node is reserved. */
 bool core_view_goes(const struct mr_core *core, uint32_t workload);
 /* What one of the reservation's members needs, on its nodes: as core_plan_make. */

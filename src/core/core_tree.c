@@ -29,7 +29,7 @@ static int key_compare(const struct core_free_state *a, const struct core_free_s
     if (a->part != b->part) return a->part < b->part ? -1 : 1;
     if (a->class_of != b->class_of) return a->class_of < b->class_of ? -1 : 1;
     if (a->parts != b->parts) return a->parts < b->parts ? -1 : 1;
-    if (a->until_us != b->until_us) return a->until_us < b->until_us ? -1 : 1;
+    if (a->until_s != b->until_s) return a->until_s < b->until_s ? -1 : 1;
     return 0;
 }
 
@@ -43,14 +43,14 @@ static void maxima_update(const struct mr_core *core, uint32_t which, uint32_t s
     struct core_free_state *s = core_free_state(core, state);
     s->mem_max[which] = s->mem_mib;
     s->part_max[which] = s->part;
-    s->until_max_us[which] = s->until_us;
+    s->until_max_s[which] = s->until_s;
     const uint32_t child[2] = {s->left[which], s->right[which]};
     for (uint32_t i = 0; i < 2; i++) {
         if (child[i] == 0) continue;
         const struct core_free_state *c = core_free_state(core, child[i]);
         s->mem_max[which] = MR_MAX(s->mem_max[which], c->mem_max[which]);
         s->part_max[which] = MR_MAX(s->part_max[which], c->part_max[which]);
-        s->until_max_us[which] = MR_MAX(s->until_max_us[which], c->until_max_us[which]);
+        s->until_max_s[which] = MR_MAX(s->until_max_s[which], c->until_max_s[which]);
     }
 }
 
@@ -157,7 +157,7 @@ static bool subtree_may(const struct mr_core *core, uint32_t at, uint32_t which,
     if (at == 0) return false;
     const struct core_free_state *s = core_free_state(core, at);
     return s->mem_max[which] >= mem && s->part_max[which] >= part &&
-           s->until_max_us[which] >= core->view_end_us;
+           s->until_max_s[which] >= core->view_end_s;
 }
 
 uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t which, uint64_t cpu,
@@ -183,7 +183,7 @@ uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t whic
         if (depth == 0) return 0;
         at = stack[--depth];
         const struct core_free_state *s = core_free_state(core, at);
-        if (s->mem_mib >= mem && s->part >= part && s->until_us >= core->view_end_us) return at;
+        if (s->mem_mib >= mem && s->part >= part && s->until_s >= core->view_end_s) return at;
         at = s->right[which];
     }
 }

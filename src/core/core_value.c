@@ -68,7 +68,7 @@ void core_fit_class_leave(struct mr_core *core, uint32_t class_of)
 void core_fit_born(struct mr_core *core, uint32_t state)
 {
     struct core_free_state *s = core_free_state(core, state);
-    if (s->class_of == 0 || s->until_us != UINT64_MAX) return;
+    if (s->class_of == 0 || s->until_s != UINT32_MAX) return;
     s->born = ++core->fit_born;
     uint32_t ring = core->tables[CORE_FIT_BIRTHS].capacity;
     uint32_t *slot = core_item(core, CORE_FIT_BIRTHS, (uint32_t)(s->born & (ring - 1)));

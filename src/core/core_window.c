@@ -18,10 +18,17 @@
 
 /* --- for whom -------------------------------------------------------------------------------- */
 
+void core_view_set(struct mr_core *core, uint32_t reserved, uint64_t end_us)
+{
+    uint64_t end_s = end_us / 1000000 + (end_us % 1000000 != 0);
+    core->view_reserved = reserved;
+    core->view_end_us = end_us;
+    core->view_end_s = (uint32_t)MR_MIN(end_s, (uint64_t)UINT32_MAX);
+}
+
 void core_view_reset(struct mr_core *core)
 {
-    core->view_reserved = 0;
-    core->view_end_us = 0;
+    core_view_set(core, 0, 0);
 }
 
 bool core_view_goes(const struct mr_core *core, uint32_t workload)
@@ -43,17 +50,14 @@ void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
 {
     const struct core_workload *w = core_workload(core, workload);
     uint64_t length_us = core_length_us(w), left_us = 0, end_us = UINT64_MAX;
-    core_view_reset(core);
-    core->view_reserved = w->reserved;
-    if (core->tables[CORE_RESERVED].live == 0) return;
-    if (!goes && (core_is_service(w) || length_us == 0)) {
-        core->view_end_us = UINT64_MAX;
+    if (core->tables[CORE_RESERVED].live == 0) {
+        core_view_set(core, 0, 0);
         return;
     }
-    left_us = length_us - MR_MIN(length_us, w->ran_us);
-    if (goes) left_us = use_us(core, w);
-    if (!mr_add_u64(core->now_us + w->grace_us, left_us, &end_us)) end_us = UINT64_MAX;
-    core->view_end_us = end_us;
+    bool known = goes || (!core_is_service(w) && length_us != 0);
+    left_us = goes ? use_us(core, w) : length_us - MR_MIN(length_us, w->ran_us);
+    if (!known || !mr_add_u64(core->now_us + w->grace_us, left_us, &end_us)) end_us = UINT64_MAX;
+    core_view_set(core, w->reserved, end_us);
 }
 
 /* --- windows --------------------------------------------------------------------------------- */

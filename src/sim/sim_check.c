@@ -135,7 +135,8 @@ static bool jobs_have_ended(struct sim *sim, char *what, size_t size)
                         (unsigned long long)job->workload);
             return true;
         }
-        if (!mr_state_final(info.state) && !waits_rightly(sim, &info)) {
+        bool ended = mr_state_final(info.state);
+        if (!ended && (job->is_reservation || !waits_rightly(sim, &info))) {
             struct mr_buf why;
             mr_buf_init(&why, 4096);
             mr_reason_put(&why, &info.reason);
@@ -204,6 +205,7 @@ static void check_job_ends(struct sim *sim)
         const struct sim_job *job = &sim->jobs[i];
         struct mr_workload_info info;
         if (job->workload == 0 || job->is_service || job->cancelled) continue;
+        if (job->is_reservation) continue; /* it has no code of its own */
         if (mr_core_workload(core, (struct mr_workload_id){job->workload}, &info) != 0) continue;
         if (!mr_state_final(info.state) || job_is_disturbed(sim, job->workload)) continue;
         bool fine = job->code == 0 ? info.state == MR_STATE_COMPLETED
@@ -248,7 +250,8 @@ static void check_job_times(struct sim *sim)
     for (size_t i = 0; i < sim->job_count && !sim->failed; i++) {
         const struct sim_job *job = &sim->jobs[i];
         struct mr_workload_info info;
-        if (job->workload == 0 || job->is_service || job_is_disturbed(sim, job->workload)) continue;
+        if (job->workload == 0 || job->is_service || job->is_reservation) continue;
+        if (job_is_disturbed(sim, job->workload)) continue;
         struct mr_workload_id id = {job->workload};
         if (mr_core_workload(mr_ctl_core(sim->ctl), id, &info) != 0) continue;
         if (mr_state_final(info.state)) check_job_time(sim, job);

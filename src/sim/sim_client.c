@@ -59,10 +59,20 @@ static void put_request(struct sim_client *client, const char *method, const cha
                   method, path, client->sim->key, extra, strlen(body), body);
 }
 
+/* The newest reservation that was acknowledged; 0: none. */
+static uint64_t reservation_of(const struct sim *sim)
+{
+    for (size_t i = sim->job_count; i-- > 0;) {
+        const struct sim_job *job = &sim->jobs[i];
+        if (job->is_reservation && job->workload != 0 && !job->cancelled) return job->workload;
+    }
+    return 0;
+}
+
 static void ask_submit(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    char body[600], extra[64];
+    char body[700], extra[64], more[120] = "";
     struct sim_job *job = job_new(sim);
     bool service = job->key <= SIM_MODELS;
     uint32_t low = (uint32_t)sim_draw(sim, 1, 3), high = low + (uint32_t)sim_draw(sim, 0, 3);
@@ -84,24 +94,79 @@ static void ask_submit(struct sim_client *client)
         job->elastic = elastic;
         uint32_t spares = sim_draw(sim, 0, 5) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
         if (!elastic) high = low;
-        (void)snprintf(body, sizeof body,
-                       "{\"name\":\"j%llu\",\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
-                       "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,\"spares\":%u,%s"
-                       "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
-                       "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
-                       (unsigned long long)job->key, low, high, (uint32_t)sim_draw(sim, 2, 6),
-                       sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
-                       (uint32_t)sim_draw(sim, 0, 2), spares,
-                       elastic ? "\"checkpoint\":\"1s\"," : "", cpus / 1000, cpus % 1000 / 100, mem,
-                       accel == 0   ? ""
-                       : accel == 1 ? ",\"accelerators\":\"SIM:1\""
-                                    : ",\"accelerators\":\"SIM:0.5\"",
-                       (unsigned long long)sim_draw(sim, 1000, 20 * SIM_SECOND_US), job->code,
-                       elastic ? 1 : 0, accel == 2 ? 1 : 0);
+        uint64_t plan_us = sim_draw(sim, 1000, 20 * SIM_SECOND_US);
+        uint64_t reservation = sim_draw(sim, 0, 2) == 0 ? reservation_of(sim) : 0;
+        size_t n = 0;
+        if (sim->c.tenants > 0 && reservation == 0)
+            n += (size_t)snprintf(more, sizeof more, "\"tenant\":\"t%u\",",
+                                  (uint32_t)sim_draw(sim, 1, sim->c.tenants));
+        if (reservation != 0)
+            n += (size_t)snprintf(more + n, sizeof more - n, "\"reservation\":%llu,",
+                                  (unsigned long long)reservation);
+        if (sim_draw(sim, 0, 1) == 0)
+            (void)snprintf(more + n, sizeof more - n, "\"estimate\":\"%us\",",
+                           (uint32_t)(1 + 2 * plan_us / SIM_SECOND_US));
+        (void)snprintf(
+            body, sizeof body,
+            "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
+            "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,\"spares\":%u,%s"
+            "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
+            "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
+            (unsigned long long)job->key, more, low, high, (uint32_t)sim_draw(sim, 2, 6),
+            sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
+            (uint32_t)sim_draw(sim, 0, 2), spares, elastic ? "\"checkpoint\":\"1s\"," : "",
+            cpus / 1000, cpus % 1000 / 100, mem,
+            accel == 0   ? ""
+            : accel == 1 ? ",\"accelerators\":\"SIM:1\""
+                         : ",\"accelerators\":\"SIM:0.5\"",
+            (unsigned long long)plan_us, job->code, elastic ? 1 : 0, accel == 2 ? 1 : 0);
     }
     (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n",
                    (unsigned long long)job->key);
     put_request(client, "POST", "/api/workloads", extra, body);
+}
+
+static void ask_reserve(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char body[300], extra[64], what[160];
+    struct sim_job *job = job_new(sim);
+    job->is_reservation = true;
+    client->key = job->key;
+    if (sim_draw(sim, 0, 3) == 0) {
+        (void)snprintf(what, sizeof what, "\"maintenance\":{\"node\":%u}",
+                       (uint32_t)sim_draw(sim, 1, sim->c.nodes));
+    } else {
+        (void)snprintf(what, sizeof what,
+                       "\"num_tasks\":%u,\"resources\":{\"cpus\":%u,\"memory\":\"256MiB\"}",
+                       (uint32_t)sim_draw(sim, 1, 3), (uint32_t)sim_draw(sim, 1, 4));
+    }
+    (void)snprintf(body, sizeof body,
+                   "{\"name\":\"r%llu\",%s,\"begin\":\"%us\",\"duration\":\"%us\"}",
+                   (unsigned long long)job->key, what, (uint32_t)sim_draw(sim, 0, 20),
+                   (uint32_t)sim_draw(sim, 1, 30));
+    (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n",
+                   (unsigned long long)job->key);
+    put_request(client, "POST", "/api/reservations", extra, body);
+}
+
+/* Another quota, or none; who may borrow, and what is taken back. */
+static void ask_tenant(struct sim_client *client)
+{
+    static const char *const reclaims[] = {"never", "lower", "any"};
+    struct sim *sim = client->sim;
+    char body[300], cpus[16] = "null";
+    uint32_t tenant = (uint32_t)sim_draw(sim, 1, sim->c.tenants);
+    if (sim_draw(sim, 0, 3) != 0)
+        (void)snprintf(cpus, sizeof cpus, "%u", (uint32_t)sim_draw(sim, 1, 16));
+    (void)snprintf(
+        body, sizeof body,
+        "{\"name\":\"t%u\",\"weight\":%u,\"quota\":{\"cpus\":%s},\"borrow\":{\"cpus\":%u},"
+        "\"keep\":{\"cpus\":%u},\"reclaim\":\"%s\",\"half_life\":%u}",
+        tenant, (uint32_t)sim_draw(sim, 1, 4), cpus, (uint32_t)sim_draw(sim, 0, 8),
+        (uint32_t)sim_draw(sim, 0, 2), reclaims[sim_draw(sim, 0, 2)],
+        (uint32_t)sim_draw(sim, 0, 60));
+    put_request(client, "POST", "/api/tenants", "", body);
 }
 
 static void ask_chat(struct sim_client *client)
@@ -150,7 +215,14 @@ static void choose(struct sim_client *client)
     client->hang_up_at = 0;
     client->tries = 0;
     bool may_submit = sim->job_count < sim->c.jobs_max;
-    if ((draw < 40 || sim->job_count < SIM_MODELS) && may_submit) {
+    uint64_t other = sim_draw(sim, 0, 999);
+    if (other < sim->c.reserve_permille && may_submit && sim->job_count >= SIM_MODELS) {
+        client->want = SIM_WANT_RESERVE;
+        ask_reserve(client);
+    } else if (other >= 1000 - sim->c.quota_permille) {
+        client->want = SIM_WANT_TENANT;
+        ask_tenant(client);
+    } else if ((draw < 40 || sim->job_count < SIM_MODELS) && may_submit) {
         client->want = SIM_WANT_SUBMIT;
         ask_submit(client);
     } else if (draw < 65) {
@@ -163,8 +235,8 @@ static void choose(struct sim_client *client)
         client->want = SIM_WANT_LOOK;
         put_request(client, "GET", looks[sim_draw(sim, 0, MR_COUNT_OF(looks) - 1)], "", "");
     }
-    if (client->want != SIM_WANT_SUBMIT && !sim->quiet &&
-        sim_draw(sim, 0, 999) < sim->c.hang_up_permille) {
+    bool is_kept = client->want == SIM_WANT_SUBMIT || client->want == SIM_WANT_RESERVE;
+    if (!is_kept && !sim->quiet && sim_draw(sim, 0, 999) < sim->c.hang_up_permille) {
         client->hang_up_at = (uint32_t)sim_draw(sim, 1, 600);
     }
 }
@@ -220,6 +292,8 @@ static void took_submit(struct sim_client *client, int status, const struct mr_b
     struct sim *sim = client->sim;
     struct sim_job *job = job_by_key(sim, client->key);
     if (status != 200) {
+        const char *room = body->n > 0 ? memmem(body->p, body->n, "such room", 9) : NULL;
+        if (room != NULL) status = 409; /* there is no such room: nobody waits for that */
         /* Refused for good (an impossible shape): it was never taken. */
         if (status < 500 && status != 429) job->cancelled = true;
         client->again = status >= 500 || status == 429;
@@ -302,6 +376,7 @@ static void took_answer(struct sim_client *client, int status, const struct mr_b
     if (status == 401) sim_verdict(client->sim, MR_SIM_WRONG, "an administrator's key was refused");
     switch (client->want) {
     case SIM_WANT_SUBMIT:
+    case SIM_WANT_RESERVE:
         took_submit(client, status, body);
         break;
     case SIM_WANT_CHAT:
@@ -352,7 +427,8 @@ static void on_close(void *arg, int error)
     (void)error;
     client->conn = NULL;
     /* No whole answer: a submission is tried again under its key, the rest is forgotten. */
-    if (client->busy && client->want == SIM_WANT_SUBMIT) client->again = true;
+    bool is_kept = client->want == SIM_WANT_SUBMIT || client->want == SIM_WANT_RESERVE;
+    if (client->busy && is_kept) client->again = true;
     client->busy = false;
     think(client);
 }

@@ -9,7 +9,7 @@
 
 #include "sim/sim_int.h"
 
-enum { SET_TENANT, SET_KEY, SET_NODES };
+enum { SET_TENANT, SET_KEY, SET_TENANTS, SET_NODES = SET_TENANTS + SIM_TENANTS_MAX };
 
 static void operator_next(void *arg);
 
@@ -69,6 +69,15 @@ static void operator_next(void *arg)
         (void)snprintf(sim->call_body, sizeof sim->call_body,
                        "{\"tenant\":\"default\",\"role\":\"admin\"}");
         ask(sim, MR_CTL_KEY_NEW, 0);
+    } else if (step < SET_NODES) {
+        uint32_t tenant = step - SET_TENANTS + 1;
+        if (tenant > sim->c.tenants) {
+            sim->set_up_step = SET_NODES;
+            operator_next(sim);
+            return;
+        }
+        (void)snprintf(sim->call_body, sizeof sim->call_body, "{\"name\":\"t%u\"}", tenant);
+        ask(sim, MR_CTL_TENANT_SET, 0);
     } else if (step < SET_NODES + sim->c.nodes) {
         uint32_t id = step - SET_NODES + 1;
         const struct sim_node *node = &sim->nodes[id];
@@ -144,11 +153,12 @@ void sim_daemon_start(void *arg)
         mr_gate_ctl_set(sim->gates[i], sim->ctl);
     sim->starting = false;
     sim->set_up = false;
-    /* The first start makes tenant and key; each start tells the nodes. */
+    /* The first start makes tenant and key; each start makes sure of the others, tells the nodes.
+     */
     if (sim->key[0] == 0) {
         sim->set_up_step = SET_TENANT;
     } else {
-        sim->set_up_step = SET_NODES;
+        sim->set_up_step = SET_TENANTS;
     }
     operator_next(sim);
 }

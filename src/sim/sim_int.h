@@ -17,6 +17,7 @@
 #define SIM_GATES_MAX   2u
 #define SIM_CLIENTS_MAX 8u
 #define SIM_MODELS      2u
+#define SIM_TENANTS_MAX 3u /* beside the default one */
 #define SIM_SECOND_US   1000000u
 
 /* --- the queue (sim_queue.c) ------------------------------------------------------------------ */
@@ -135,6 +136,8 @@ struct sim_engine {
 
 enum sim_want {
     SIM_WANT_SUBMIT,
+    SIM_WANT_RESERVE,
+    SIM_WANT_TENANT, /* another quota */
     SIM_WANT_CANCEL,
     SIM_WANT_CHAT,
     SIM_WANT_STREAM,
@@ -160,15 +163,16 @@ struct sim_client {
 struct sim_job {
     uint64_t key, workload; /* workload 0: not acknowledged yet */
     int32_t code;           /* how its tasks end by themselves */
-    bool elastic, cancelled, is_service;
+    bool elastic, cancelled, is_service, is_reservation;
 };
 
 /* --- the world -------------------------------------------------------------------------------- */
 
 struct sim_conditions {
     uint32_t nodes, gates, clients;
-    uint32_t jobs_max;
-    uint32_t crash_ppm, crash_call_ppm; /* per step, per port call */
+    uint32_t jobs_max, tenants;
+    uint32_t reserve_permille, quota_permille; /* of what callers do */
+    uint32_t crash_ppm, crash_call_ppm;        /* per step, per port call */
     uint32_t cut_ppm, node_ppm, worker_ppm, start_fail_ppm, repeat_ppm;
     uint32_t full_ppm, io_ppm, slow_ppm, torn_snapshot_permille;
     uint32_t disk_us, net_us, hang_up_permille;
@@ -203,6 +207,7 @@ struct sim {
     uint32_t incarnation; /* of the living daemon */
     bool up, starting, quiet, set_up, failed;
     uint32_t set_up_step;
+    uint32_t lifted; /* tenants whose quotas were taken off at the end */
     struct mr_ctl *ctl;
     struct mr_gate *gates[SIM_GATES_MAX];
     struct mr_ctl_call call; /* the operator's */

@@ -40,6 +40,9 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
     c->gates = (uint32_t)sim_draw(sim, 1, SIM_GATES_MAX);
     c->clients = (uint32_t)sim_draw(sim, 1, SIM_CLIENTS_MAX);
     c->jobs_max = (uint32_t)sim_draw(sim, SIM_MODELS + 1, 40);
+    c->tenants = some(sim, 2, 1, SIM_TENANTS_MAX);
+    c->quota_permille = c->tenants > 0 ? some(sim, 2, 10, 100) : 0;
+    c->reserve_permille = some(sim, 2, 10, 150);
     c->crash_ppm = some(sim, 2, 50, 3000);
     c->crash_call_ppm = some(sim, 2, 50, 3000);
     c->cut_ppm = some(sim, 2, 500, 30000);
@@ -65,11 +68,13 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
     }
     (void)snprintf(
         sim->report->conditions, sizeof sim->report->conditions,
-        "%u nodes, %u gates, %u callers, %u jobs, %llu steps; ppm: crash %u/%u cut %u node %u "
+        "%u nodes, %u gates, %u callers, %u jobs, %u tenants, %llu steps; permille: quota %u "
+        "reserve %u; ppm: crash %u/%u cut %u node %u "
         "worker %u start %u repeat %u full %u io %u slow %u torn %u",
-        c->nodes, c->gates, c->clients, c->jobs_max, (unsigned long long)c->steps_max, c->crash_ppm,
-        c->crash_call_ppm, c->cut_ppm, c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm,
-        c->full_ppm, c->io_ppm, c->slow_ppm, c->torn_snapshot_permille);
+        c->nodes, c->gates, c->clients, c->jobs_max, c->tenants, (unsigned long long)c->steps_max,
+        c->quota_permille, c->reserve_permille, c->crash_ppm, c->crash_call_ppm, c->cut_ppm,
+        c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm, c->full_ppm, c->io_ppm,
+        c->slow_ppm, c->torn_snapshot_permille);
 }
 
 /* --- faults that come by themselves ----------------------------------------------------------- */
@@ -203,6 +208,58 @@ static void play(struct sim *sim)
         step(sim);
 }
 
+struct sim_lift_call {
+    struct mr_ctl_call call;
+    struct sim *sim;
+    char body[160];
+};
+
+static void quotas_lift(void *arg);
+
+static void quota_lifted(struct mr_ctl_call *call)
+{
+    struct sim_lift_call *lift = call->arg;
+    struct sim *sim = lift->sim;
+    if (call->error == 0) sim->lifted++;
+    mr_buf_done(&call->out);
+    mr_buf_done(&call->out_text);
+    mr_free(lift);
+    quotas_lift(sim);
+}
+
+static void lift_run(void *arg)
+{
+    struct sim_lift_call *lift = arg;
+    lift->call.ctl = lift->sim->ctl;
+    mr_ctl_call(&lift->sim->lanes[0].env, &lift->call);
+}
+
+/* Work that waits for a quota would wait for ever: the operator takes them off, one by one. */
+static void quotas_lift(void *arg)
+{
+    struct sim *sim = arg;
+    if (sim->lifted >= sim->c.tenants) return;
+    if (!sim->up || !sim->set_up) {
+        sim_in_world(sim, 50000, quotas_lift, sim);
+        return;
+    }
+    uint32_t tag = sim->memory.tag;
+    sim->memory.tag = sim->incarnation;
+    struct sim_lift_call *lift = mr_alloc_zero(sizeof *lift);
+    sim->memory.tag = tag;
+    MR_ASSERT(lift != NULL);
+    lift->sim = sim;
+    (void)snprintf(lift->body, sizeof lift->body,
+                   "{\"name\":\"t%u\",\"quota\":{\"cpus\":null,\"accelerators\":null}}",
+                   sim->lifted + 1);
+    lift->call = (struct mr_ctl_call){.op = MR_CTL_TENANT_SET,
+                                      .done = quota_lifted,
+                                      .arg = lift,
+                                      .admin = true,
+                                      .body = mr_str_from(lift->body)};
+    sim_in_daemon(sim, 1000, lift_run, lift, NULL);
+}
+
 /* No more faults, no new wishes: everything that was begun must now come to its end. */
 static void quieten(struct sim *sim)
 {
@@ -211,6 +268,7 @@ static void quieten(struct sim *sim)
     uint64_t check_us = sim->now_us;
     sim->quiet = true;
     sim_say(sim, "quiet from here on");
+    quotas_lift(sim);
     while (!sim->failed) {
         step(sim);
         if (sim->now_us < check_us || sim->failed) continue;

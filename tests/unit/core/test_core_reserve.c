@@ -6,6 +6,7 @@
 static void four_nodes(struct cloud *c)
 {
     cloud_init(c, &tiny_limits);
+    c->now_us = SECOND; /* times are whole seconds */
     tenant_set(c, 1, 0, UINT64_MAX);
     for (uint32_t i = 1; i <= 4; i++)
         node_set(c, i, 8);
@@ -203,6 +204,7 @@ static void a_topology_holds_for_its_nodes(void **state)
     (void)state;
     struct cloud c;
     cloud_init(&c, &tiny_limits);
+    c.now_us = SECOND;
     tenant_set(&c, 1, 0, UINT64_MAX);
     for (uint32_t i = 1; i <= 6; i++)
         node_set_in(&c, i, 8, 1 + (i - 1) / 3, 0, 0);
@@ -453,6 +455,7 @@ static void maintenance_clears_a_node_and_gives_it_back(void **state)
     (void)state;
     struct cloud c;
     cloud_init(&c, &tiny_limits);
+    c.now_us = SECOND;
     tenant_set(&c, 1, 0, UINT64_MAX);
     node_set(&c, 1, 8);
     uint64_t old = submit(&c, job(1, 8000)); /* without an end: it is asked to go all the same */
@@ -496,6 +499,7 @@ static void maintenance_takes_a_whole_domain(void **state)
     (void)state;
     struct cloud c;
     cloud_init(&c, &tiny_limits);
+    c.now_us = SECOND;
     tenant_set(&c, 1, 0, UINT64_MAX);
     for (uint32_t i = 1; i <= 6; i++)
         node_set_in(&c, i, 8, 1 + (i - 1) / 3, 0, 0);
@@ -544,6 +548,7 @@ static void what_is_promised_by_deadline_counts_what_is_reserved(void **state)
     struct cloud c;
     limits.planned = 8;
     cloud_init(&c, &limits);
+    c.now_us = SECOND;
     tenant_set(&c, 1, 0, UINT64_MAX);
     for (uint32_t i = 1; i <= 4; i++)
         node_set(&c, i, 8);

@@ -607,6 +607,7 @@ static uint64_t asked_to_be_run_again(void)
 static void reserve(uint64_t later_us)
 {
     struct mr_event like = job(1, 4000);
+    c.now_us = SECOND;
     node_set(&c, 1, 4);
     node_set(&c, 2, 4);
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_RESERVE,
@@ -721,11 +722,12 @@ static const struct situation table[] = {
      end_first, all_before_end},
     {"a service lacks a replica", a_service_lacks_a_replica, R(RESOURCES), GPUS, 1000, 1000, 0,
      wait, end_first},
-    {"kept free for a reservation", kept_free, R(KEPT), CPU, 1, 0, HOUR + 1, wait, give_it_back},
-    {"nodes that would do are reserved", kept_now, R(KEPT), CPU, 1, HOUR + 1, 1, wait,
+    {"kept free for a reservation", kept_free, R(KEPT), CPU, 1, 0, HOUR + SECOND, wait,
      give_it_back},
-    {"its reservation begins later", reservation_begins_later, R(NOT_YET), CPU, 2 * SECOND + 1, 0,
-     0, wait, wait_twice},
+    {"nodes that would do are reserved", kept_now, R(KEPT), CPU, 1, HOUR + SECOND, SECOND, wait,
+     give_it_back},
+    {"its reservation begins later", reservation_begins_later, R(NOT_YET), CPU, 3 * SECOND, 0, 0,
+     wait, wait_twice},
     {"its reservation is in use", reservation_in_use, R(RESOURCES), GPUS, 4000, 8000, 0, wait,
      end_second},
     {"begins later", begins_later, R(NOT_YET), CPU, 2 * SECOND + 1, 0, 0, wait, wait_twice},
