@@ -397,7 +397,7 @@ static void reservation_is_booked_used_and_given_back(void **state)
     assert_non_null(strstr(w->problem, "reservation: no reservation 9"));
     world_kill(w);
     assert_int_equal(world_start(w), 0);
-    world_pass(w, 3600000000);
+    world_pass(w, 3601000000);
     assert_int_equal(world_ask(w, MR_CTL_RESERVATIONS, USER(1), 0, NULL), 0);
     assert_non_null(strstr(w->out, "\"name\":\"run\",\"kind\":\"reservation\","
                                    "\"tenant\":\"default\",\"state\":\"running\",\"tasks\":1,"
