@@ -105,10 +105,8 @@ static void place_why(const struct mr_core *core, uint32_t workload,
     uint64_t end_us = core->view_end_us;
     uint32_t reserved = core->view_reserved;
     core_view_of(scratch, workload, core_view_goes(core, workload));
-    if (core_place_never(core, request, ret)) {
-        /* said */
-    } else if (w->reserved != 0) {
-        member_why(core, w, request->tasks_min, ret);
+    if (w->reserved != 0) {
+        if (!core_place_never(core, request, ret)) member_why(core, w, request->tasks_min, ret);
     } else {
         core_place_reason(core, request, ret);
         bool waits = ret->code != MR_REASON_NONE;

@@ -194,6 +194,7 @@ static void end(struct mr_core *core, uint32_t reserved, enum mr_state state)
     core_deadline_dirty(core);
     core_workload(core, workload)->reserved = 0;
     core_slot_give(core, CORE_RESERVED, reserved);
+    core_view_reset(core); /* while there is none, nodes are looked at for anybody */
     core_workload_end(core, workload, state);
 }
 

@@ -47,7 +47,11 @@ static inline struct core_window *core_window(const struct mr_core *core, uint32
 
 /* Nodes are looked at for this workload from now on: those that it may run on until it surely has
  * ended; `goes`: until it was asked to go and is gone. */
-void core_view_of(struct mr_core *core, uint32_t workload, bool goes);
+void core_view_make(struct mr_core *core, uint32_t workload, bool goes);
+static inline void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
+{
+    if (core->tables[CORE_RESERVED].live > 0) core_view_make(core, workload, goes);
+}
 void core_view_reset(struct mr_core *core); /* for anybody, whatever comes */
 void core_view_set(struct mr_core *core, uint32_t reserved, uint64_t end_us);
 /* It may be asked to go before its end, and some node is reserved. */

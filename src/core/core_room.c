@@ -200,7 +200,8 @@ uint32_t core_plan_allowed(struct mr_core *core, uint32_t workload,
 {
     core_view_of(core, workload, false);
     uint32_t tasks = plan_in_view(core, workload, request, ret_type, ret_bound);
-    if (tasks > 0 || ret_bound->tenant != 0 || !core_view_goes(core, workload)) return tasks;
+    bool again = tasks == 0 && ret_bound->tenant == 0 && core->tables[CORE_RESERVED].live > 0;
+    if (!again || !core_view_goes(core, workload)) return tasks;
     core_view_of(core, workload, true); /* it may stay until it is asked to go */
     return plan_in_view(core, workload, request, ret_type, ret_bound);
 }

@@ -46,14 +46,10 @@ static uint64_t use_us(const struct mr_core *core, const struct core_workload *w
     return MR_MIN(CORE_RESERVE_USE_US, (r->end_us - r->begin_us) / 4);
 }
 
-void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
+void core_view_make(struct mr_core *core, uint32_t workload, bool goes)
 {
     const struct core_workload *w = core_workload(core, workload);
     uint64_t length_us = core_length_us(w), left_us = 0, end_us = UINT64_MAX;
-    if (core->tables[CORE_RESERVED].live == 0) {
-        core_view_set(core, 0, 0);
-        return;
-    }
     bool known = goes || (!core_is_service(w) && length_us != 0);
     left_us = goes ? use_us(core, w) : length_us - MR_MIN(length_us, w->ran_us);
     if (!known || !mr_add_u64(core->now_us + w->grace_us, left_us, &end_us)) end_us = UINT64_MAX;
