@@ -74,6 +74,8 @@ bool cmd_flag(const struct cmd *cmd, const char *option);
 /* A whole number of an option; `fallback` when not given; prints and returns false on nonsense. */
 bool cmd_number(const struct cmd *cmd, const char *option, uint64_t fallback, uint64_t max,
                 uint64_t *ret);
+/* Asks what the change would do and prints it (cmd_whatif.c); `kind` as in POST /api/whatif. */
+int cmd_plan(struct cmd *cmd, const char *kind, struct mr_str json);
 /* Appends ,"field":"value" when the option was given. */
 void cmd_put_option(const struct cmd *cmd, struct mr_buf *json, const char *option,
                     const char *field);
@@ -206,6 +208,7 @@ int cmd_verb_when(struct cmd *cmd);
 int cmd_verb_key(struct cmd *cmd);
 int cmd_verb_tenant(struct cmd *cmd);
 int cmd_verb_reserve(struct cmd *cmd);
+int cmd_verb_whatif(struct cmd *cmd);
 int cmd_verb_doctor(struct cmd *cmd);
 int cmd_verb_demo(struct cmd *cmd);
 int cmd_verb_sim(struct cmd *cmd);

@@ -121,6 +121,7 @@ static int book(struct cmd *cmd)
     if (name != NULL) cmd_put_option(cmd, &json, "name", "name");
     int code = cmd->positional_count > 0 ? place_put(cmd, &json) : shape_put(cmd, &json);
     mr_buf_put_char(&json, '}');
+    if (code == 0 && cmd_flag(cmd, "plan")) return cmd_plan(cmd, "reserve", mr_buf_str(&json));
     if (code == 0) code = cmd_client_open(cmd, &client);
     if (code != 0) return code;
     code = cmd_call(&client, "POST", "/api/reservations", mr_buf_str(&json), NULL);

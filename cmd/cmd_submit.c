@@ -118,6 +118,7 @@ int cmd_verb_submit(struct cmd *cmd)
     }
     int code =
         cmd->rest_count > 0 ? from_command(cmd, &json) : from_file(cmd->positional[0], &json);
+    if (code == 0 && cmd_flag(cmd, "plan")) return cmd_plan(cmd, "submit", mr_buf_str(&json));
     if (code == 0) code = cmd_client_open(cmd, &client);
     if (code != 0) return code;
     uint64_t id = cmd_submit_json(&client, mr_buf_str(&json), &code);

@@ -182,6 +182,7 @@ static int tenant_set(struct cmd *cmd, const char *name)
     if (code == 0) code = list_put(cmd, &body, "keep", "keep");
     mr_buf_put_char(&body, '}');
     if (code != 0) return code;
+    if (cmd_flag(cmd, "plan")) return cmd_plan(cmd, "tenant", mr_buf_str(&body));
     code = cmd_client_open(cmd, &client);
     if (code != 0) return code;
     code = cmd_call(&client, "POST", "/api/tenants", mr_buf_str(&body), NULL);

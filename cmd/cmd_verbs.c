@@ -8,6 +8,7 @@
 
 #define OPTION_JSON {"json", 0, NULL, "one JSON document on standard output, nothing else"}
 #define OPTION_WAIT {"wait", 'w', NULL, "stay until it has ended; exit 1 when it did not complete"}
+#define OPTION_PLAN {"plan", 0, NULL, "only say what it would do: who starts later, who is stopped"}
 #define OPTION_NAME {"name", 'n', "NAME", "what people call it"}
 #define OPTIONS_SHAPE                                                                              \
     {"cpus", 'c', "N", "vCPUs for each task; 0.5 is fine"},                                        \
@@ -50,6 +51,7 @@ static const struct cmd_option options_submit[] = {
     {"priority", 'p', "CLASS", "high, normal, low, or 0 (first) to 7"},
     {"time-limit", 't', "TIME", "running time after which it is stopped, for example 2h"},
     {"reservation", 0, "ID", "run on the nodes of this reservation, in its time"},
+    OPTION_PLAN,
     OPTION_WAIT,
     OPTION_JSON,
 };
@@ -115,6 +117,7 @@ static const struct cmd_option options_tenant[] = {
     {"reclaim", 0, "never|lower|any", "whose borrowed work it may stop to get its own back"},
     {"preempt-own", 0, "never|lower", "whether its higher work may stop its own lower work"},
     {"half-life", 0, "TIME", "of past use in the fair share; 0: only the present counts"},
+    OPTION_PLAN,
     OPTION_JSON,
 };
 static const struct cmd_option options_reserve[] = {
@@ -125,6 +128,7 @@ static const struct cmd_option options_reserve[] = {
     {"topology", 0, "RULE", "any, prefer_domain, node, domain, block or cell"},
     {"tenant", 0, "NAME", "whose work may use it, and who pays; default: default"},
     OPTION_NAME,
+    OPTION_PLAN,
     OPTION_JSON,
 };
 static const struct cmd_option options_key[] = {
@@ -181,6 +185,7 @@ const struct cmd_verb cmd_verbs[] = {
      "FILE is a YAML workload (docs/reference/workload.md), a #SBATCH script, JSON, or - for\n"
      "standard input.\n\n"
      "  millrace submit train.yaml\n  millrace submit job.sbatch\n"
+     "  millrace submit --plan train.yaml\n"
      "  millrace submit --tasks 1..4 --wait -- python3 work.py",
      OPTIONS(options_submit), 1, true, cmd_verb_submit},
     {"queue", "[ID]", "the workloads and why they wait", NULL, OPTIONS(options_queue), 1, false,
@@ -227,6 +232,17 @@ const struct cmd_verb cmd_verbs[] = {
      "what is known: give jobs an `estimate` or a `time_limit`.\n\n"
      "  millrace when 7\n  millrace when 7 --json",
      OPTIONS(options_json), 1, false, cmd_verb_when},
+    {"whatif", "cancel ID | scale ID MIN MAX | node ID STATE | domain ID STATE",
+     "what a change would do, before it is made",
+     "Pairs of futures, one without and one with the change, of equal luck: who starts later or\n"
+     "sooner, who is stopped, and how often of 40. Nothing is changed. For a submission, a "
+     "reservation\n"
+     "or a quota: the verb itself with --plan.\n\n"
+     "  millrace whatif node 7 down\n  millrace whatif scale 12 2 8\n"
+     "  millrace submit --plan train.yaml\n"
+     "  millrace reserve --plan --from 8h --for 2h --tasks 4 --accelerators H100:8\n"
+     "  millrace tenant set vision --quota H100=16 --plan",
+     OPTIONS(options_json), 4, false, cmd_verb_whatif},
     {"tenant", "[NAME | set NAME]", "who may use how much: quotas, borrowing, shares",
      "Without arguments: all tenants, what they hold and may hold. What is not given to set stays "
      "as\n"

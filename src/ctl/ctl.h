@@ -78,6 +78,7 @@ struct mr_ctl_listener {
     X(SCALE)  /* id, body {"min","max"} */                                                         \
     X(QUEUE)  /* id or 0; query: state, tenant, limit, after */                                    \
     X(WHY)    /* id */                                                                             \
+    X(WHATIF) /* body: a change; nothing is changed */                                             \
     X(WHEN)   /* id */                                                                             \
     X(FLEET)                                                                                       \
     X(NODE)         /* id; body {"state":"up|draining|down"} */                                    \

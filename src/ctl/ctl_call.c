@@ -86,8 +86,8 @@ static void change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_reco
     ctl_commit(ctl);
 }
 
-static int field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
-                         size_t param_n)
+int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
+                      size_t param_n)
 {
     mr_buf_reset(&call->out_text);
     mr_buf_put_str(&call->out_text, mr_buf_str(problem));
@@ -135,8 +135,8 @@ static void key_of(const struct mr_ctl_call *call, uint32_t index, struct mr_eve
 }
 
 /* Reads one document into a record; `document` must outlive the push. */
-static int submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document,
-                       struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param)
+int ctl_submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document,
+                    struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param)
 {
     uint64_t now_us = ctl->env->ops->now_us(ctl->env);
     int error = ctl_spec_read(&ctl->book, document, now_us, submit, problem, param);
@@ -194,10 +194,10 @@ static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val 
     struct mr_buf problem;
     struct mr_str param = {0};
     mr_buf_init(&problem, 4096);
-    int error = submit_read(ctl, call, document, &submit, &problem, &param);
+    int error = ctl_submit_read(ctl, call, document, &submit, &problem, &param);
     if (error == 0) key_of(call, 0, &submit.event);
     if (error != 0) {
-        (void)field_problem(ctl, call, &problem, param.n);
+        (void)ctl_field_problem(ctl, call, &problem, param.n);
     } else if (submit.served_name[0] != 0 && call->key.n == 0 &&
                name_is_served(ctl, submit.served_name)) {
         ctl_problem(call,
@@ -253,7 +253,7 @@ static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_va
         struct ctl_submit submit;
         struct mr_str param = {0};
         mr_buf_reset(&problem);
-        int error = submit_read(ctl, call, document, &submit, &problem, &param);
+        int error = ctl_submit_read(ctl, call, document, &submit, &problem, &param);
         if (error == 0) {
             key_of(call, (uint32_t)index + 1, &submit.event);
             group->left++;
@@ -335,7 +335,7 @@ static void op_cancel(struct mr_ctl *ctl, struct mr_ctl_call *call)
     }
 }
 
-static yyjson_doc *body_json(struct mr_ctl *ctl, struct mr_ctl_call *call)
+yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     yyjson_doc *doc = yyjson_read(call->body.p, call->body.n, 0);
     if (yyjson_is_obj(yyjson_doc_get_root(doc))) return doc;
@@ -352,7 +352,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
         refuse(ctl, call, MR_ESTATE, "a reservation has one size; cancel it and book another");
         return;
     }
-    yyjson_doc *doc = body_json(ctl, call);
+    yyjson_doc *doc = ctl_body_json(ctl, call);
     if (doc == NULL) return;
     struct mr_buf problem;
     struct mr_str param = {0};
@@ -364,7 +364,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     if (error == 0) error = ctl_field_u64(&f, "max", 1, 1000000, &max);
     if (error == 0 && max < min) error = ctl_field_wrong(&f, "max", "must not be below min");
     if (error != 0) {
-        (void)field_problem(ctl, call, &problem, param.n);
+        (void)ctl_field_problem(ctl, call, &problem, param.n);
     } else if (mr_state_final(info.state)) {
         refuse(ctl, call, MR_ESTATE, "it has ended");
     } else {
@@ -390,7 +390,7 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
     } states[] = {{"up", MR_NODE_UP}, {"draining", MR_NODE_DRAINING}, {"down", MR_NODE_DOWN}};
     struct mr_node_info info;
     bool domain = call->op == MR_CTL_DOMAIN;
-    yyjson_doc *doc = body_json(ctl, call);
+    yyjson_doc *doc = ctl_body_json(ctl, call);
     if (doc == NULL) return;
     const char *text = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "state"));
     size_t found = MR_COUNT_OF(states);
@@ -465,7 +465,7 @@ static void op_document(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl
                         int (*read)(struct mr_ctl *ctl, struct mr_ctl_call *call,
                                     const struct ctl_fields *f, struct ctl_record *record))
 {
-    yyjson_doc *doc = body_json(ctl, call);
+    yyjson_doc *doc = ctl_body_json(ctl, call);
     struct mr_buf problem;
     struct mr_str param = {0};
     if (doc == NULL) return;
@@ -473,7 +473,7 @@ static void op_document(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl
     struct ctl_fields f = {
         .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
     if (read(ctl, call, &f, record) != 0)
-        (void)field_problem(ctl, call, &problem, param.n);
+        (void)ctl_field_problem(ctl, call, &problem, param.n);
     else
         change(ctl, call, record);
     mr_buf_done(&problem);
@@ -514,7 +514,7 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     uint8_t random[16];
     struct mr_buf text;
-    yyjson_doc *doc = body_json(ctl, call);
+    yyjson_doc *doc = ctl_body_json(ctl, call);
     if (doc == NULL) return;
     yyjson_val *root = yyjson_doc_get_root(doc);
     struct mr_str tenant = mr_str_from(yyjson_get_str(yyjson_obj_get(root, "tenant")));
@@ -549,7 +549,7 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
 static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct ctl_record record = {.kind = CTL_RECORD_KEY, .revoked = true};
-    yyjson_doc *doc = body_json(ctl, call);
+    yyjson_doc *doc = ctl_body_json(ctl, call);
     if (doc == NULL) return;
     struct mr_str key =
         mr_str_from(yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "key")));
@@ -712,6 +712,9 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
         break;
     case MR_CTL_WHEN:
         ctl_forecast(ctl, call);
+        break;
+    case MR_CTL_WHATIF:
+        ctl_whatif(ctl, call);
         break;
     case MR_CTL_SNAPSHOT:
         ctl_snapshot_call(ctl, call);

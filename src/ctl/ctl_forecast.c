@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `when`: the writer copies the block and goes on; the futures are computed beside it.
+/* `when`, and what it has in common with `whatif`: the writer copies the block and goes on; the
+ * futures are computed beside it.
  *
  * Owns:       a question from its call to its answer: the copy, the scratch, what was learned then.
  * Invariants: (1) the thread that computes touches the question alone;
@@ -18,19 +19,11 @@
 #define CTL_FORECAST_STEPS_HERE 20000u   /* when there is no other thread: tens of milliseconds */
 #define CTL_FORECAST_BYTES_MAX  ((size_t)1 << 30)
 
-struct question {
-    struct mr_work work;
-    struct mr_ctl *ctl;
-    struct mr_ctl_call *call;
-    void *block, *scratch;
-    size_t scratch_bytes;
-    struct mr_core *core; /* in block */
-    struct mr_forecast_learned learned;
+struct when { /* a question, and what it is about */
+    struct ctl_question q;
     struct mr_workload_info info;
     struct mr_forecast_question ask;
     struct mr_forecast_answer answer;
-    uint64_t now_us;
-    int error;
 };
 
 /* --- what is learned -------------------------------------------------------------------------- */
@@ -79,8 +72,8 @@ static void put_wait(struct mr_buf *out, const char *name, uint64_t time_us, uin
                   (unsigned long long)(wait_us / 1000u % 1000u));
 }
 
-static void put_band(struct mr_buf *out, const char *name, const struct mr_forecast_band *band,
-                     uint64_t now_us)
+void ctl_put_band(struct mr_buf *out, const char *name, const struct mr_forecast_band *band,
+                  uint64_t now_us)
 {
     mr_buf_printf(out, ",\"%s\":{\"low\":", name);
     put_moment(out, band->low_us);
@@ -94,22 +87,22 @@ static void put_band(struct mr_buf *out, const char *name, const struct mr_forec
     mr_buf_put_char(out, '}');
 }
 
-static void put_answer(struct mr_buf *out, const struct question *q)
+static void put_answer(struct mr_buf *out, const struct when *w)
 {
-    const struct mr_forecast_answer *a = &q->answer;
+    const struct mr_forecast_answer *a = &w->answer;
     mr_buf_printf(out,
-                  "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)q->info.id.v,
-                  mr_state_name(q->info.state));
-    ctl_put_reason(out, &q->info.reason);
-    put_band(out, "start", &a->start, q->now_us);
-    put_band(out, "end", &a->end, q->now_us);
+                  "{\"id\":%llu,\"state\":\"%s\",\"reason\":", (unsigned long long)w->info.id.v,
+                  mr_state_name(w->info.state));
+    ctl_put_reason(out, &w->info.reason);
+    ctl_put_band(out, "start", &a->start, w->q.now_us);
+    ctl_put_band(out, "end", &a->end, w->q.now_us);
     mr_buf_printf(out, ",\"samples\":%u,\"started\":%u,\"cut\":%u,\"unknown\":%u,\"steps\":%llu}",
                   a->samples, a->started, a->cut, a->unknown, (unsigned long long)a->steps);
 }
 
-/* --- asking ----------------------------------------------------------------------------------- */
+/* --- questions -------------------------------------------------------------------------------- */
 
-static void question_free(struct question *q)
+void ctl_question_free(struct ctl_question *q)
 {
     if (q == NULL) return;
     mr_free(q->block);
@@ -119,62 +112,78 @@ static void question_free(struct question *q)
 
 static void work_run(struct mr_work *work)
 {
-    struct question *q = (struct question *)(void *)work;
-    q->error =
-        mr_forecast_when(q->core, &q->learned, &q->ask, q->scratch, q->scratch_bytes, &q->answer);
+    struct ctl_question *q = (struct ctl_question *)(void *)work;
+    q->error = q->compute(q);
 }
 
 static void work_done(struct mr_work *work)
 {
-    struct question *q = (struct question *)(void *)work;
+    struct ctl_question *q = (struct ctl_question *)(void *)work;
     struct mr_ctl *ctl = q->ctl;
     struct mr_ctl_call *call = q->call;
-    int error = q->error;
     MR_ASSERT(ctl->forecasts > 0);
     ctl->forecasts--;
-    if (error == 0) put_answer(&call->out, q);
-    if (error == 0 && q->info.state == MR_STATE_PENDING) {
-        ctl->asked[ctl->asked_next++ % CTL_ASKED] =
-            (struct ctl_asked){q->info.id.v, q->now_us, q->answer.raw};
-    }
-    question_free(q);
+    int error = q->error == 0 ? q->answer(q) : q->error;
+    ctl_question_free(q);
     ctl_answer(ctl, call, error);
     ctl_stop_further(ctl);
 }
 
 /* A copy of everything that the answer depends on. */
-static int question_make(struct mr_ctl *ctl, struct question **ret)
+static int question_fill(struct mr_ctl *ctl, struct ctl_question *q, size_t scratch_bytes)
 {
-    size_t scratch_bytes = mr_forecast_bytes(&ctl->config.limits);
-    if (ctl->block_bytes + scratch_bytes > CTL_FORECAST_BYTES_MAX) return MR_ETOO_LARGE;
-    struct question *q = mr_alloc_zero(sizeof *q);
-    if (q == NULL) return MR_ENO_MEMORY;
     q->block = mr_alloc(ctl->block_bytes);
     q->scratch = mr_alloc(scratch_bytes);
     q->scratch_bytes = scratch_bytes;
-    if (q->block == NULL || q->scratch == NULL) {
-        question_free(q);
-        return MR_ENO_MEMORY;
-    }
+    if (q->block == NULL || q->scratch == NULL) return MR_ENO_MEMORY;
     memcpy(q->block, ctl->block, ctl->block_bytes);
     int error = mr_core_open(q->block, ctl->block_bytes, false, &q->core);
     MR_ASSERT(error == 0); /* it is the block that we step */
     q->learned = *ctl->learned;
-    q->ctl = ctl;
     q->now_us = ctl->env->ops->now_us(ctl->env);
-    *ret = q;
     return 0;
 }
 
-static void begin(struct mr_ctl *ctl, struct question *q)
+struct ctl_question *ctl_question_new(struct mr_ctl *ctl, struct mr_ctl_call *call, size_t bytes,
+                                      size_t scratch_bytes)
 {
-    bool beside = ctl->env->ops->work != NULL;
+    if (ctl->forecasts >= CTL_FORECASTS_MAX) {
+        ctl_problem(call, "%u forecasts are being computed; try again in a moment", ctl->forecasts);
+        ctl_answer(ctl, call, MR_ELIMIT);
+        return NULL;
+    }
+    if (ctl->block_bytes + scratch_bytes > CTL_FORECAST_BYTES_MAX) {
+        ctl_problem(call, "the state takes %zu MiB: too much to be copied for a forecast",
+                    ctl->block_bytes >> 20);
+        ctl_answer(ctl, call, MR_ETOO_LARGE);
+        return NULL;
+    }
+    struct ctl_question *q = mr_alloc_zero(bytes);
+    if (q == NULL || question_fill(ctl, q, scratch_bytes) != 0) {
+        ctl_question_free(q);
+        ctl_answer(ctl, call, MR_ENO_MEMORY);
+        return NULL;
+    }
+    q->ctl = ctl;
+    q->call = call;
+    return q;
+}
+
+struct mr_forecast_options ctl_question_options(const struct ctl_question *q)
+{
+    bool beside = q->ctl->env->ops->work != NULL;
+    return (struct mr_forecast_options){.now_us = q->now_us,
+                                        .seed = mr_core_steps(q->core),
+                                        .steps_max =
+                                            beside ? CTL_FORECAST_STEPS : CTL_FORECAST_STEPS_HERE};
+}
+
+void ctl_question_ask(struct ctl_question *q)
+{
+    struct mr_ctl *ctl = q->ctl;
     q->work = (struct mr_work){.run = work_run, .done = work_done};
-    q->ask.options.now_us = q->now_us;
-    q->ask.options.seed = mr_core_steps(ctl->core);
-    q->ask.options.steps_max = beside ? CTL_FORECAST_STEPS : CTL_FORECAST_STEPS_HERE;
     ctl->forecasts++;
-    if (!beside) {
+    if (ctl->env->ops->work == NULL) {
         work_run(&q->work);
         work_done(&q->work);
         return;
@@ -185,36 +194,48 @@ static void begin(struct mr_ctl *ctl, struct question *q)
     work_done(&q->work);
 }
 
+/* --- when ------------------------------------------------------------------------------------- */
+
+static int when_compute(struct ctl_question *q)
+{
+    struct when *w = (struct when *)(void *)q;
+    return mr_forecast_when(q->core, &q->learned, &w->ask, q->scratch, q->scratch_bytes,
+                            &w->answer);
+}
+
+static int when_answer(struct ctl_question *q)
+{
+    struct when *w = (struct when *)(void *)q;
+    struct mr_ctl *ctl = q->ctl;
+    put_answer(&q->call->out, w);
+    if (w->info.state == MR_STATE_PENDING) {
+        ctl->asked[ctl->asked_next++ % CTL_ASKED] =
+            (struct ctl_asked){w->info.id.v, q->now_us, w->answer.raw};
+    }
+    return 0;
+}
+
 void ctl_forecast(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
-    struct question *q = NULL;
     struct mr_workload_info info;
     if (!ctl_find(ctl, call, &info)) {
         ctl_answer(ctl, call, call->error);
         return;
     }
-    int error = 0;
     if (mr_state_final(info.state)) {
         ctl_problem(call, "workload %llu has ended (%s): there is nothing to wait for",
                     (unsigned long long)info.id.v, mr_state_name(info.state));
-        error = MR_ESTATE;
-    } else if (ctl->forecasts >= CTL_FORECASTS_MAX) {
-        ctl_problem(call, "%u forecasts are being computed; try again in a moment", ctl->forecasts);
-        error = MR_ELIMIT;
-    } else {
-        error = question_make(ctl, &q);
-        if (error == MR_ETOO_LARGE) {
-            ctl_problem(call, "the state takes %zu MiB: too much to be copied for a forecast",
-                        ctl->block_bytes >> 20);
-        }
-    }
-    if (error != 0) {
-        ctl_answer(ctl, call, error);
+        ctl_answer(ctl, call, MR_ESTATE);
         return;
     }
-    q->call = call;
-    q->info = info;
-    q->ask.workload = info.id;
-    q->ask.end = true;
-    begin(ctl, q);
+    size_t scratch_bytes = mr_forecast_bytes(&ctl->config.limits);
+    struct when *w =
+        (struct when *)(void *)ctl_question_new(ctl, call, sizeof(struct when), scratch_bytes);
+    if (w == NULL) return;
+    w->q.compute = when_compute;
+    w->q.answer = when_answer;
+    w->info = info;
+    w->ask = (struct mr_forecast_question){
+        .options = ctl_question_options(&w->q), .workload = info.id, .end = true};
+    ctl_question_ask(&w->q);
 }

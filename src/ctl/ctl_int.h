@@ -216,6 +216,14 @@ void ctl_answer(struct mr_ctl *ctl, struct mr_ctl_call *call, int error);
 void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void ctl_load_flush(struct mr_ctl *ctl);
+/* The body as a JSON map; NULL: the call is answered already. */
+struct yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call);
+/* A workload's document into the event that submits it, for the key's tenant or another. */
+int ctl_submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, struct yyjson_val *document,
+                    struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param);
+/* The answer names the field that is wrong. */
+int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
+                      size_t param_n);
 /* One refused document's place in the answer of a batch. */
 void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error);
 
@@ -243,6 +251,32 @@ void ctl_put_time(struct mr_buf *out, const char *name, uint64_t time_us); /* nu
 bool ctl_find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret);
 
 /* ctl_forecast.c */
+/* A copy of the state, and what is computed on it beside the writer's thread. The first member of
+ * what a caller makes. */
+struct ctl_question {
+    struct mr_work work;
+    struct mr_ctl *ctl;
+    struct mr_ctl_call *call;
+    void *block, *scratch;
+    size_t scratch_bytes;
+    struct mr_core *core; /* in block */
+    struct mr_forecast_learned learned;
+    uint64_t now_us;
+    int error;
+    int (*compute)(struct ctl_question *q); /* on another thread: touches the question alone */
+    int (*answer)(struct ctl_question *q);  /* puts call->out; an error is the call's */
+};
+/* NULL: the call is answered already. `bytes`: of the caller's struct. */
+struct ctl_question *ctl_question_new(struct mr_ctl *ctl, struct mr_ctl_call *call, size_t bytes,
+                                      size_t scratch_bytes);
+struct mr_forecast_options ctl_question_options(const struct ctl_question *q);
+void ctl_question_ask(struct ctl_question *take_q);
+void ctl_question_free(struct ctl_question *q);
+void ctl_put_band(struct mr_buf *out, const char *name, const struct mr_forecast_band *band,
+                  uint64_t now_us);
+/* ctl_whatif.c */
+void ctl_whatif(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers later */
+
 void ctl_forecast(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers later */
 void ctl_learn_submit(struct mr_ctl *ctl, const struct mr_event *event);
 void ctl_learn_end(struct mr_ctl *ctl, const struct mr_workload_info *info);

@@ -110,4 +110,46 @@ int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learne
                      const struct mr_forecast_question *question, void *scratch, size_t bytes,
                      struct mr_forecast_answer *ret);
 
+/* --- whatif -------------------------------------------------------------------------------- */
+
+/* What a change would do: in each of many futures the cloud goes on without and with it, with equal
+ * draws, and those are compared. */
+struct mr_forecast_shift { /* of one workload that waits or runs now */
+    struct mr_workload_id workload;
+    struct mr_forecast_band before, after; /* of its next start; one that runs: when it did, unless
+                                              it has to go */
+    int64_t middle_us, mean_us; /* it starts so much later, negative: earlier; a start beyond the
+                                   horizon counts as at its end */
+    uint32_t later, earlier;    /* in so many of the futures */
+    uint32_t never_before, never_after; /* it does not start within the horizon */
+    uint32_t stops_before, stops_after; /* times that it has to go, over all futures */
+};
+struct mr_forecast_change {
+    struct mr_forecast_options options;
+    struct mr_event
+        event; /* SUBMIT, RESERVE, CANCEL, SCALE, TENANT_SET, NODE_STATE, NODE_SET: now */
+    struct mr_forecast_shift *shifts; /* the caller's: filled in, the latest first */
+    uint32_t shift_room;
+};
+struct mr_forecast_whatif {
+    int error;               /* core refuses the change: MR_E…, and nothing below is filled in */
+    struct mr_reason reason; /* with its numbers */
+    struct mr_workload_id guest;        /* the number that it would get; 0: nothing is submitted */
+    struct mr_forecast_band start, end; /* of the guest */
+    int64_t cost_nusd;                  /* that it is billed in the middle future, to its end or the
+                                           horizon */
+    uint32_t watched,
+        left_out;         /* workloads compared; more than MR_FORECAST_WATCHED - 1: the rest */
+    uint32_t changed;     /* of these, differ in some future */
+    uint32_t shift_count; /* of these, in change->shifts */
+    uint32_t samples, cut, unknown; /* as in mr_forecast_answer; pairs */
+    uint64_t steps;
+};
+size_t mr_forecast_whatif_bytes(const struct mr_core_limits *limits);
+/* `scratch` as above. MR_EINVALID: no such change; MR_ENO_SPACE. Cost: twice that of
+ * mr_forecast_when, until all that waits has started. */
+int mr_forecast_whatif(const struct mr_core *core, const struct mr_forecast_learned *learned,
+                       const struct mr_forecast_change *change, void *scratch, size_t bytes,
+                       struct mr_forecast_whatif *ret);
+
 #endif

@@ -104,6 +104,8 @@ void forecast_drive(struct forecast_fork *fork);
 int forecast_prepare(struct forecast_fork *fork, const struct mr_core *core,
                      const struct mr_forecast_learned *learned,
                      const struct mr_forecast_options *options, void *scratch, size_t bytes);
+uint32_t forecast_unknown(const struct mr_core *core, const struct forecast_model *model);
+void forecast_sort(uint64_t *values, uint32_t count);
 void forecast_band_of(uint64_t *values, uint32_t count, struct mr_forecast_band *ret); /* sorts */
 
 /* forecast_check.c */

@@ -17,7 +17,7 @@ size_t mr_forecast_bytes(const struct mr_core_limits *limits)
 }
 
 /* Insertion: there are a few hundred at most. */
-static void sort(uint64_t *values, uint32_t count)
+void forecast_sort(uint64_t *values, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++) {
         uint64_t value = values[i];
@@ -33,7 +33,7 @@ static void sort(uint64_t *values, uint32_t count)
 void forecast_band_of(uint64_t *values, uint32_t count, struct mr_forecast_band *ret)
 {
     MR_ASSERT(count > 0);
-    sort(values, count);
+    forecast_sort(values, count);
     /* The k-th of n splits off k / (n + 1) of what is still to come. */
     uint32_t low = MR_MAX((count + 11) / 20, 1u) - 1;
     ret->low_us = values[low];
@@ -42,7 +42,7 @@ void forecast_band_of(uint64_t *values, uint32_t count, struct mr_forecast_band 
 }
 
 /* Waiting and running workloads of whose length nothing is known. */
-static uint32_t unknown_count(const struct mr_core *core, const struct forecast_model *model)
+uint32_t forecast_unknown(const struct mr_core *core, const struct forecast_model *model)
 {
     struct mr_workload_info info = {.id = {0}};
     uint32_t count = 0;
@@ -105,7 +105,7 @@ int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learne
         ret->cut += fork.cut;
         ret->steps += fork.steps;
     }
-    ret->unknown = unknown_count(core, fork.model);
+    ret->unknown = forecast_unknown(core, fork.model);
     forecast_band_of(starts, ret->samples, &ret->start);
     forecast_band_of(ends, ret->samples, &ret->end);
     ret->raw = ret->start;

@@ -24,6 +24,7 @@ static const struct gate_route routes[] = {
     {MR_HTTP_POST, "/api/workloads/{id}/scale", GATE_ROLE_USER, gate_handle_api, MR_CTL_SCALE},
     {MR_HTTP_GET, "/api/workloads/{id}/why", GATE_ROLE_USER, gate_handle_api, MR_CTL_WHY},
     {MR_HTTP_GET, "/api/workloads/{id}/when", GATE_ROLE_USER, gate_handle_api, MR_CTL_WHEN},
+    {MR_HTTP_POST, "/api/whatif", GATE_ROLE_USER, gate_handle_api, MR_CTL_WHATIF},
     {MR_HTTP_GET, "/api/workloads/{id}/logs", GATE_ROLE_USER, gate_handle_logs, MR_CTL_FILE},
     {MR_HTTP_GET, "/api/workloads/{id}/files/{rest}", GATE_ROLE_USER, gate_handle_file,
      MR_CTL_FILE},
