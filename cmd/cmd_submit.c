@@ -52,6 +52,26 @@ static bool put_range(struct mr_buf *json, const struct cmd *cmd)
     return true;
 }
 
+/* "1:3.2,4:11" as a list of sizes with their speeds. */
+static bool put_scaling(struct mr_buf *json, const struct cmd *cmd)
+{
+    struct mr_str left = mr_str_from(cmd_value(cmd, "scaling")), point;
+    if (left.n == 0) return true;
+    mr_buf_put_str(json, MR_STR(",\"scaling\":["));
+    for (bool first = true; mr_str_split(&left, ',', &point); first = false) {
+        struct mr_str rate = point, tasks;
+        uint64_t number;
+        if (!mr_str_split(&rate, ':', &tasks) || rate.n == 0) return false;
+        if (mr_str_to_u64(tasks, &number) != 0) return false;
+        mr_buf_printf(json, "%s{\"tasks\":%llu,\"rate\":", first ? "" : ",",
+                      (unsigned long long)number);
+        mr_json_put_string(json, rate);
+        mr_buf_put_char(json, '}');
+    }
+    mr_buf_put_char(json, ']');
+    return true;
+}
+
 static int from_command(struct cmd *cmd, struct mr_buf *json)
 {
     char folder[4096];
@@ -61,10 +81,15 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     mr_json_put_string(json, mr_str_from(name != NULL ? name : program));
     cmd_put_option(cmd, json, "priority", "priority");
     cmd_put_option(cmd, json, "time-limit", "time_limit");
-    uint64_t reservation;
+    uint64_t reservation, work;
     if (!cmd_number(cmd, "reservation", 0, UINT64_MAX, &reservation)) return CMD_USAGE;
     if (reservation != 0)
         mr_buf_printf(json, ",\"reservation\":%llu", (unsigned long long)reservation);
+    if (!cmd_number(cmd, "work", 0, UINT64_MAX, &work)) return CMD_USAGE;
+    cmd_put_option(cmd, json, "deadline", "deadline");
+    if (work != 0) mr_buf_printf(json, ",\"work\":%llu", (unsigned long long)work);
+    if (!put_scaling(json, cmd))
+        return cmd_usage(cmd, "--scaling wants TASKS:RATE,…, like 1:3,2:5");
     if (!put_range(json, cmd)) return cmd_usage(cmd, "--tasks wants a number or MIN..MAX");
     const char *cpus = cmd_value(cmd, "cpus"), *memory = cmd_value(cmd, "memory");
     const char *accelerators = cmd_value(cmd, "accelerators");

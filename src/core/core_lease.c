@@ -381,7 +381,7 @@ void core_lease_progress(struct mr_core *core, const struct mr_event_lease *even
     struct core_workload *w = core_workload(core, l->workload);
     if (l->state == CORE_LEASE_CLAIM) return;
     if (event->work_done != 0) core_deadline_progress(core, l->workload, event->work_done);
-    if (event->checkpoint_step < w->checkpoint_step) return;
+    if (event->checkpoint_step <= w->checkpoint_step) return; /* nothing more was saved */
     w->checkpoint_step = event->checkpoint_step;
     w->saved_us = core->now_us;
 }

@@ -104,6 +104,8 @@ struct ctl_fields;
 /* `resources` (absent: one vCPU, 1 GiB) and `topology` of a document. */
 int ctl_resources_read(const struct ctl_fields *top, const struct ctl_book *book,
                        struct mr_shape *shape);
+/* ctl_curve.c: work, scaling and what else the planner of deadlines is told. */
+int ctl_curve_read(const struct ctl_fields *f, struct mr_event_submit *e);
 int ctl_topology_read(const struct ctl_fields *f, enum mr_topology *ret);
 /* The engine's start of a lease, from the document; strings live in the arena. */
 int ctl_spec_start(const struct ctl_spec *spec, const struct mr_effect_start *start,

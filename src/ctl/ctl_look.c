@@ -119,6 +119,11 @@ void ctl_put_workload(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_wo
     if (info->reservation.v != 0)
         mr_buf_printf(out, ",\"reservation\":%llu", (unsigned long long)info->reservation.v);
     ctl_put_time(out, "begin", info->begin_us);
+    if (info->deadline_us != 0) {
+        ctl_put_time(out, "deadline", info->deadline_us);
+        mr_buf_printf(out, ",\"promised\":%s", info->promised ? "true" : "false");
+        ctl_put_time(out, "planned_end", info->planned_us);
+    }
     ctl_put_time(out, "submitted", info->submitted_us);
     ctl_put_time(out, "started", info->started_us);
     ctl_put_time(out, "ended", info->ended_us);

@@ -36,7 +36,10 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "work_dir",    "stdin",
                                          "run",         "command",
                                          "infer",       "train",
-                                         "sandbox",     "reservation"};
+                                         "sandbox",     "reservation",
+                                         "work",        "scaling",
+                                         "speed_error", "promise",
+                                         "late"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -334,6 +337,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     if (error == 0) error = read_priority(&f, &e->priority);
     if (error == 0) error = ctl_field_bool(&f, "preemptible", &e->preemptible);
     if (error == 0) error = read_times(&f, now_us, e);
+    if (error == 0) error = ctl_curve_read(&f, e);
     if (error == 0) error = ctl_field_u64(&f, "restarts", 0, 1000000, &restarts);
     if (error == 0) error = ctl_field_u64(&f, "spares", 0, TASKS_MAX, &spares);
     if (error == 0 && spares > 0 &&

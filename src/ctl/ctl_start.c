@@ -158,6 +158,7 @@ static void on_report(void *arg, const struct mr_engine_report *report)
     struct mr_ctl *ctl = arg;
     struct mr_event event = {.u.lease = {.lease = report->lease,
                                          .checkpoint_step = report->checkpoint_step,
+                                         .work_done = report->work_done,
                                          .exit = (enum mr_exit_kind)report->exit_kind,
                                          .code = report->code,
                                          .ran_us = report->ran_us}};

@@ -36,6 +36,7 @@
 
 #define SWEEP_GRACE_US  5000000u
 #define FENCE_TRIES_MAX 50
+#define WORK_TOLD_US    10000000u
 
 enum look { LOOK_NONE, LOOK_FRESH, LOOK_ALIVE, LOOK_LOST, LOOK_ENDED };
 
@@ -60,6 +61,7 @@ static void report(struct engine_local *local, const struct engine_lease *lease,
     if (lease->silent) return;
     struct mr_engine_report message = {
         .kind = kind, .lease = lease->id, .checkpoint_step = lease->checkpoint_step};
+    if (kind == MR_ENGINE_PROGRESS) message.work_done = lease->work_done;
     if (kind == MR_ENGINE_EXITED) {
         message.exit_kind = (int)lease->end.kind;
         message.code = lease->end.code;
@@ -106,6 +108,28 @@ static void ended(struct engine_local *local, struct engine_lease *lease)
     if (lease->silent) engine_lease_forget(local, lease->id);
 }
 
+/* A checkpoint is told at once; work alone only so often, because each report is journalled. */
+static void progress_take(struct engine_local *local, struct engine_lease *lease,
+                          struct mr_str text)
+{
+    yyjson_doc *doc = yyjson_read(text.p, text.n, 0);
+    yyjson_val *root = yyjson_doc_get_root(doc);
+    yyjson_val *step = yyjson_obj_get(root, "checkpoint_step");
+    yyjson_val *work = yyjson_obj_get(root, "work_done");
+    uint64_t now_us = engine_wall_us();
+    bool saved = yyjson_is_uint(step) && yyjson_get_uint(step) <= UINT32_MAX &&
+                 yyjson_get_uint(step) != lease->checkpoint_step;
+    bool due = now_us < lease->work_told_us || now_us - lease->work_told_us >= WORK_TOLD_US;
+    bool worked = yyjson_is_uint(work) && yyjson_get_uint(work) != lease->work_done;
+    if (saved) lease->checkpoint_step = (uint32_t)yyjson_get_uint(step);
+    if (worked && (saved || due)) {
+        lease->work_done = yyjson_get_uint(work);
+        lease->work_told_us = now_us;
+    }
+    if (saved || (worked && due)) report(local, lease, MR_ENGINE_PROGRESS);
+    yyjson_doc_free(doc);
+}
+
 void engine_lease_look(struct engine_local *local, struct engine_lease *lease)
 {
     if (lease->state == ENGINE_LEASE_ENDED) return;
@@ -122,14 +146,7 @@ void engine_lease_look(struct engine_local *local, struct engine_lease *lease)
     mr_cleanup(mr_buf_done) struct mr_buf buf;
     mr_buf_init(&buf, ENGINE_SMALL_FILE_MAX);
     if (engine_file_get(lease->paths.run, "progress.json", &buf) != 0) return;
-    yyjson_doc *doc = yyjson_read((const char *)buf.p, buf.n, 0);
-    yyjson_val *step = yyjson_obj_get(yyjson_doc_get_root(doc), "checkpoint_step");
-    if (yyjson_is_uint(step) && yyjson_get_uint(step) <= UINT32_MAX &&
-        yyjson_get_uint(step) != lease->checkpoint_step) {
-        lease->checkpoint_step = (uint32_t)yyjson_get_uint(step);
-        report(local, lease, MR_ENGINE_PROGRESS);
-    }
-    yyjson_doc_free(doc);
+    progress_take(local, lease, mr_buf_str(&buf));
 }
 
 /* --- where it stands ------------------------------------------------------------------------ */

@@ -54,7 +54,8 @@ struct engine_lease {
     bool forgotten;
     int lease_wd, run_wd; /* -1: none */
     uint32_t checkpoint_step;
-    struct engine_end end; /* ENDED */
+    uint64_t work_done, work_told_us; /* as it was told last, and when */
+    struct engine_end end;            /* ENDED */
 };
 #define ENGINE_BUCKETS 4096u
 

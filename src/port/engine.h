@@ -34,7 +34,7 @@ struct mr_engine_start {
 enum mr_engine_report_kind {
     MR_ENGINE_STARTED,
     MR_ENGINE_READY,    /* the wire socket answers (inference workers) */
-    MR_ENGINE_PROGRESS, /* checkpoint_step changed */
+    MR_ENGINE_PROGRESS, /* checkpoint_step or, now and then, work_done changed */
     MR_ENGINE_METER,    /* after EXITED of an inference worker: what it had not settled */
     MR_ENGINE_EXITED    /* repeated after each restart until forgotten */
 };
@@ -42,7 +42,8 @@ struct mr_engine_report {
     enum mr_engine_report_kind kind;
     struct mr_lease_id lease;
     uint32_t checkpoint_step;
-    int exit_kind; /* enum mr_exit_kind of the core, by value */
+    uint64_t work_done; /* PROGRESS: units of the document's work, over all runs; 0: not said */
+    int exit_kind;      /* enum mr_exit_kind of the core, by value */
     int32_t code;
     uint64_t ran_us; /* STARTED: it has run so long already; EXITED: it ran so long. 0: unknown */
     struct mr_str text; /* for people: "rank 1 was killed by signal 9 (Killed)" */

@@ -418,6 +418,31 @@ static void reservation_is_booked_used_and_given_back(void **state)
     world_free(w);
 }
 
+static void a_deadline_is_promised_when_it_can_be_kept(void **state)
+{
+    struct ctl_world *w = home();
+    (void)state;
+    assert_int_equal(world_ask(w, MR_CTL_NODE_SET, ADMIN, 0,
+                               "{\"id\":2,\"cpu_milli\":8000,\"mem_mib\":16384,"
+                               "\"accelerator\":\"T4\",\"accel_count\":4}"),
+                     0);
+    submit(w, USER(1),
+           "{\"run\":\"a\",\"deadline\":\"1h\",\"work\":3600,"
+           "\"resources\":{\"accelerators\":\"T4:1\"},"
+           "\"scaling\":[{\"tasks\":1,\"rate\":0.75},{\"tasks\":2,\"rate\":\"1.5\"}]}");
+    submit(w, USER(1),
+           "{\"run\":\"a\",\"deadline\":\"1h\",\"work\":360000,"
+           "\"resources\":{\"accelerators\":\"T4:1\"},"
+           "\"scaling\":[{\"tasks\":1,\"rate\":0.75},{\"tasks\":4,\"rate\":2}]}");
+    world_pass(w, 61000000);
+    assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(1), 1, NULL), 0);
+    assert_non_null(strstr(w->out, "\"promised\":true,\"planned_end\":\""));
+    assert_non_null(strstr(w->out, "\"state\":\"running\""));
+    assert_int_equal(world_ask(w, MR_CTL_QUEUE, USER(1), 2, NULL), 0);
+    assert_non_null(strstr(w->out, "\"promised\":false,\"planned_end\":null"));
+    world_free(w);
+}
+
 static void tenants_end_at_their_limit(void **state)
 {
     struct ctl_world *w = world_new();
@@ -622,6 +647,7 @@ int main(void)
         cmocka_unit_test(tenant_has_quotas_in_a_tree_and_sees_its_own_only),
         cmocka_unit_test(tenant_is_made_once_by_name_and_keeps_what_is_not_given),
         cmocka_unit_test(reservation_is_booked_used_and_given_back),
+        cmocka_unit_test(a_deadline_is_promised_when_it_can_be_kept),
         cmocka_unit_test(tenants_end_at_their_limit),
         cmocka_unit_test(files_lie_in_the_workloads_folder_only),
         cmocka_unit_test(served_model_is_published_with_its_replicas),

@@ -309,16 +309,20 @@ static void memory_is_counted_however_deep_it_lies(void **state)
 static void progress_and_readiness_are_reported(void **state)
 {
     struct world *w = *state;
-    world_sh(w, 1,
-             "cd $MILLRACE_RUN_DIR; sleep 0.1\n"
-             "echo '{\"checkpoint_step\":5}' > t && mv t progress.json; sleep 0.3\n"
-             "echo '{\"checkpoint_step\":9,\"loss\":1.5}' > t && mv t progress.json; sleep 1000");
+    world_sh(
+        w, 1,
+        "cd $MILLRACE_RUN_DIR; sleep 0.1\n"
+        "echo '{\"checkpoint_step\":5}' > t && mv t progress.json; sleep 0.3\n"
+        "echo '{\"checkpoint_step\":9,\"work_done\":70}' > t && mv t progress.json; sleep 0.3\n"
+        "echo '{\"work_done\":-1}' > t && mv t progress.json; sleep 1000");
     struct world_report *report = world_wait(w, MR_ENGINE_PROGRESS, 1, 0);
     assert_non_null(report);
     assert_int_equal(report->r.checkpoint_step, 5);
+    assert_int_equal(report->r.work_done, 0);
     report = world_wait(w, MR_ENGINE_PROGRESS, 1, (size_t)(report - w->reports) + 1);
     assert_non_null(report);
     assert_int_equal(report->r.checkpoint_step, 9);
+    assert_int_equal(report->r.work_done, 70);
     assert_int_equal(world_count(w, MR_ENGINE_READY, 1), 0);
     w->engine->ops->stop(w->engine, (struct mr_lease_id){1}, 0);
     world_end(w, 1);
