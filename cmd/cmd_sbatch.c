@@ -15,7 +15,8 @@
 
 struct sbatch {
     struct mr_str name, mem, mem_per_cpu, gpu_type, time, begin, deadline, chdir;
-    uint64_t nodes, ntasks, ntasks_per_node, cpus_per_task, gpus_per_node, gpus_total;
+    uint64_t nodes, ntasks, ntasks_per_node, cpus_per_task, gpus_per_node, gpus_total, segment,
+        reservation;
     bool requeue;
     uint32_t line;
     struct mr_buf *problem;
@@ -56,6 +57,8 @@ static const struct option options[] = {
     {"time", 't', TIME, AT(time)},
     {"begin", 'b', TEXT, AT(begin)},
     {"deadline", 0, TEXT, AT(deadline)},
+    {"segment", 0, NUMBER, AT(segment)},
+    {"reservation", 0, NUMBER, AT(reservation)},
     {"chdir", 'D', TEXT, AT(chdir)},
     {"requeue", 0, FLAG_REQUEUE, 0},
     {"no-requeue", 0, FLAG_NO_REQUEUE, 0},
@@ -338,6 +341,9 @@ int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf 
     }
     put_field(json, "begin", s.begin);
     put_field(json, "deadline", s.deadline);
+    if (s.segment > 0) mr_buf_printf(json, ",\"segment\":%llu", (unsigned long long)s.segment);
+    if (s.reservation > 0)
+        mr_buf_printf(json, ",\"reservation\":%llu", (unsigned long long)s.reservation);
     put_field(json, "work_dir", s.chdir);
     if (s.requeue) mr_buf_put_str(json, MR_STR(",\"restarts\":3"));
     put_command(json, text);

@@ -291,6 +291,8 @@ struct mr_event_submit {
     uint32_t spares;           /* jobs: tasks beyond tasks_max that stand ready, as many as fit */
     bool promise;              /* jobs with deadline and curve: promise it when it can be kept */
     bool late_ends;            /* the same: when it cannot be met any more, the job ends */
+    uint32_t segment; /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
+                         are multiples of it. 0: none */
     struct mr_workload_id reservation; /* runs on its nodes, in its time; 0: on others. A
                                           reservation of the tenant, or of one above it */
     struct mr_curve curve;             /* the sizes lie between tasks_min and tasks_max */
@@ -506,6 +508,7 @@ struct mr_workload_info {
     uint8_t priority;
     enum mr_topology topology;
     uint32_t tasks_min, tasks_max;
+    uint32_t segment;
     uint32_t tasks;  /* placed now, spares too */
     uint32_t spares; /* of these, standing ready */
     uint32_t target; /* service: replicas wanted now */

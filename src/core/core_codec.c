@@ -163,6 +163,7 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     bool_pass(c, &e->promise);
     bool_pass(c, &e->late_ends);
     u64_pass(c, &e->reservation.v);
+    u32_pass(c, &e->segment);
     curve_pass(c, &e->curve);
 }
 

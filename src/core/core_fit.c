@@ -450,7 +450,10 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
                               .a = free,
                               .b = core_shape_needs(shape, resource) * tasks};
     for (uint32_t i = 0; i < count; i++) {
-        if (type_holds(core, types[i], shape, request->topology, request->tasks_min)) {
+        bool holds = request->segment != 0
+                         ? core_segments_hold(core, types[i], request)
+                         : type_holds(core, types[i], shape, request->topology, request->tasks_min);
+        if (holds) {
             *ret = (struct mr_reason){.code = MR_REASON_NONE}; /* its turn just has not come */
             return;
         }

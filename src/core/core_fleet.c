@@ -13,11 +13,9 @@
  */
 #include "core_int.h"
 
-#define ROOT_PLACE 1u
-
 void core_fleet_init(struct mr_core *core)
 {
-    core_place(core, ROOT_PLACE)->level = CORE_ROOT;
+    core_place(core, CORE_ROOT_PLACE)->level = CORE_ROOT;
     for (uint32_t i = 1; i <= core->limits.cells; i++) {
         core_place(core, core_place_slot(core, CORE_CELL, i))->level = CORE_CELL;
     }
@@ -33,20 +31,21 @@ uint32_t core_place_slot(const struct mr_core *core, enum core_level level, uint
 {
     switch (level) {
     case CORE_CELL:
-        return number == 0 ? 0 : ROOT_PLACE + number;
+        return number == 0 ? 0 : CORE_ROOT_PLACE + number;
     case CORE_BLOCK:
-        return number == 0 ? 0 : ROOT_PLACE + core->limits.cells + number;
+        return number == 0 ? 0 : CORE_ROOT_PLACE + core->limits.cells + number;
     case CORE_DOMAIN:
-        return number == 0 ? 0 : ROOT_PLACE + core->limits.cells + core->limits.blocks + number;
+        return number == 0 ? 0
+                           : CORE_ROOT_PLACE + core->limits.cells + core->limits.blocks + number;
     default:
-        return ROOT_PLACE;
+        return CORE_ROOT_PLACE;
     }
 }
 
 uint32_t core_place_number(const struct mr_core *core, uint32_t place)
 {
-    if (place <= ROOT_PLACE) return 0;
-    place -= ROOT_PLACE;
+    if (place <= CORE_ROOT_PLACE) return 0;
+    place -= CORE_ROOT_PLACE;
     if (place <= core->limits.cells) return place;
     place -= core->limits.cells;
     if (place <= core->limits.blocks) return place;
@@ -103,7 +102,7 @@ static void bucket_move(struct mr_core *core, uint32_t place, uint32_t type, uin
 
 static void place_whole_add(struct mr_core *core, uint32_t place, uint32_t from, int sign)
 {
-    for (uint32_t at = place; at > ROOT_PLACE; at = core_place(core, at)->parent) {
+    for (uint32_t at = place; at > CORE_ROOT_PLACE; at = core_place(core, at)->parent) {
         for (uint32_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
             const struct core_place_type *part = core_place_type(core, from, type);
             struct core_place_type *p = core_place_type(core, at, type);
@@ -117,7 +116,7 @@ static void place_whole_add(struct mr_core *core, uint32_t place, uint32_t from,
 static void place_add(struct mr_core *core, uint32_t place, uint32_t type, int64_t milli)
 {
     if (milli == 0) return;
-    for (uint32_t at = place; at > ROOT_PLACE; at = core_place(core, at)->parent) {
+    for (uint32_t at = place; at > CORE_ROOT_PLACE; at = core_place(core, at)->parent) {
         struct core_place_type *p = core_place_type(core, at, type);
         MR_INVARIANT(2, milli > 0 || p->free_milli >= (uint64_t)-milli);
         p->free_milli += (uint64_t)milli;
@@ -134,7 +133,7 @@ static uint32_t whole_log(uint32_t whole)
 static void whole_move(struct mr_core *core, struct core_node *n, uint8_t whole)
 {
     if (n->whole_indexed == whole) return;
-    for (uint32_t at = n->place; at > ROOT_PLACE; at = core_place(core, at)->parent) {
+    for (uint32_t at = n->place; at > CORE_ROOT_PLACE; at = core_place(core, at)->parent) {
         struct core_place_type *p = core_place_type(core, at, n->accel_type);
         if (n->whole_indexed > 0) p->by_whole[whole_log(n->whole_indexed)]--;
         if (whole > 0) p->by_whole[whole_log(whole)]++;
@@ -290,7 +289,7 @@ static void sums_add(struct mr_core *core, struct core_node *n, uint32_t cpu, ui
     core->mem_free_mib += (uint64_t)((int64_t)mem - n->mem_indexed);
     core->accel_free_milli += (uint64_t)more_accel;
     core->type_free_milli[n->accel_type] += (uint64_t)more_accel;
-    if (n->place > ROOT_PLACE) {
+    if (n->place > CORE_ROOT_PLACE) {
         place_add(core, n->place, 0, more_cpu);
         if (n->accel_type != 0) place_add(core, n->place, n->accel_type, more_accel);
     }
@@ -561,7 +560,7 @@ static bool node_valid(const struct mr_core *core, const struct mr_event_node *e
 /* The place of a node, with the places above it moved to where the event says they lie. */
 static uint32_t place_of_event(struct mr_core *core, const struct mr_event_node *event)
 {
-    uint32_t place = ROOT_PLACE;
+    uint32_t place = CORE_ROOT_PLACE;
     uint32_t cell = core_place_slot(core, CORE_CELL, event->cell);
     uint32_t block = core_place_slot(core, CORE_BLOCK, event->block);
     uint32_t domain = core_place_slot(core, CORE_DOMAIN, event->domain);

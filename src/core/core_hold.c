@@ -179,7 +179,9 @@ bool core_hold_make(struct mr_core *core, uint32_t workload)
     struct core_request request = {.shape = &w->shape,
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = w->tasks_min,
-                                   .tasks_max = w->tasks_min};
+                                   .tasks_max = w->tasks_min,
+                                   .segment = w->segment,
+                                   .world_max = w->tasks_min};
     if (core_place_never(core, &request, &reason)) return false;
     struct ends ends;
     ends_init(core, &ends);

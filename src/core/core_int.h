@@ -130,6 +130,7 @@ struct core_node {
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
 
+#define CORE_ROOT_PLACE 1u /* the whole fleet: nothing is counted in it */
 enum core_level { CORE_ROOT, CORE_CELL, CORE_BLOCK, CORE_DOMAIN, CORE_LEVEL_COUNT };
 
 /* A cell, a block, an NVLink domain or the whole fleet. */
@@ -229,6 +230,7 @@ struct core_workload {
     uint32_t spares;
     uint32_t reserved;                 /* the reservation that it is, or whose nodes it runs on */
     uint32_t member_prev, member_next; /* of the others who name the same */
+    uint32_t segment;                  /* tasks in one NVLink domain together; 0: any */
 };
 
 struct core_lease {
@@ -250,6 +252,7 @@ struct core_class {
     uint8_t priority, kind, topology, preemptible;
     uint8_t length, pad[3]; /* of its time limit or estimate, in powers of two; 0: unknown */
     uint32_t reserved;      /* the reservation that all name; 0: none */
+    uint32_t segment;
     uint32_t head, tail, count, ticket_first, ticket_last;
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
@@ -530,6 +533,8 @@ struct core_request {
     const struct mr_shape *shape;
     enum mr_topology topology;
     uint32_t tasks_min, tasks_max;
+    uint32_t segment;   /* 0: none; else sizes up to world_max are multiples of it */
+    uint32_t world_max; /* tasks_max without spares; with segments only */
 };
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
 /* What one task needs of it: thousandths of a vCPU or a device, MiB. */
@@ -587,6 +592,23 @@ bool core_plan_within(struct mr_core *core, uint32_t place, uint32_t type,
 bool core_plan_anywhere(struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                         uint32_t tasks);
 void core_plan_drop(struct mr_core *core, const struct mr_shape *shape); /* all pieces */
+/* All but the first `keep`. */
+void core_plan_cut(struct mr_core *core, const struct mr_shape *shape, uint32_t keep);
+
+/* core_segment.c: gangs in segments, each within one NVLink domain */
+/* As core_plan_make. Spares lie in the domains of the segments, behind them in the plan. */
+uint32_t core_segment_plan(struct mr_core *core, const struct core_request *request,
+                           uint8_t *ret_type);
+/* Each segment of the plan's first `world` tasks lies in one domain. */
+bool core_segments_sound(const struct mr_core *core, uint32_t segment, uint32_t world);
+/* Segments that fit below the place, at most `most`. O(its nodes). */
+uint32_t core_segment_fit(const struct mr_core *core, uint32_t place, uint32_t type,
+                          const struct core_request *request, uint32_t most);
+/* Whether as many as the request needs fit now; true when there are too many domains to look at. */
+bool core_segments_hold(const struct mr_core *core, uint32_t type,
+                        const struct core_request *request);
+/* The domain that the node is in, or 0 - 1 - node: a domain of its own. */
+uint32_t core_domain_of(const struct mr_core *core, uint32_t node);
 
 /* core_reason.c */
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);

@@ -100,7 +100,7 @@ static bool plan_by_value(struct mr_core *core, uint32_t types, const struct mr_
     return core_plan_keep(core, &entry, shape);
 }
 
-static void plan_give_back(struct mr_core *core, const struct mr_shape *shape, uint32_t keep)
+void core_plan_cut(struct mr_core *core, const struct mr_shape *shape, uint32_t keep)
 {
     /* Giving back what was only planned is no release: no class becomes worth another try. */
     if (core->plan_count == keep) return;
@@ -277,7 +277,7 @@ static bool plan_on_node(struct mr_core *core, uint32_t type, const struct mr_sh
     if (plan_by_value(core, types, shape, tasks)) return true;
     uint32_t node = core_node_find(core, type, shape, tasks);
     if (node != 0 && core_plan_add(core, node, shape, tasks)) return true;
-    plan_give_back(core, shape, 0);
+    core_plan_cut(core, shape, 0);
     return false;
 }
 
@@ -294,7 +294,7 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
         uint32_t place = core_place_find(core, core_topology_widen[i], type, shape, tasks);
         if (place == 0) continue;
         if (place_fill(core, place, type, shape, tasks)) return tasks;
-        plan_give_back(core, shape, 0);
+        core_plan_cut(core, shape, 0);
     }
     if (!core_topology_unbounded(topology)) return 0;
     uint64_t bound = core_fleet_bound(core, type, shape);
@@ -308,7 +308,7 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
 #endif
     if (placed == tasks) return tasks;
     core->plan_short = MR_MIN(core->plan_short, tasks - placed);
-    plan_give_back(core, shape, 0);
+    core_plan_cut(core, shape, 0);
     return 0;
 }
 
@@ -348,7 +348,7 @@ static uint32_t plan_in_fleet(struct mr_core *core, const struct core_request *r
                 if (placed > 0) {
                     best = middle;
                     low = middle + 1;
-                    plan_give_back(core, shape, 0);
+                    core_plan_cut(core, shape, 0);
                 } else {
                     if (best == 0) break;
                     high = middle - 1;
@@ -371,8 +371,9 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
     MR_ASSERT(request->tasks_min > 0 && request->tasks_min <= request->tasks_max);
     core->plan_count = 0;
     core->plan_short = UINT32_MAX;
-    return core->view_reserved != 0 ? core_window_plan(core, request, ret_type)
-                                    : plan_in_fleet(core, request, ret_type);
+    if (core->view_reserved != 0) return core_window_plan(core, request, ret_type);
+    return request->segment != 0 ? core_segment_plan(core, request, ret_type)
+                                 : plan_in_fleet(core, request, ret_type);
 }
 
 /* --- in pieces ------------------------------------------------------------------------------- */
@@ -404,7 +405,7 @@ bool core_plan_within(struct mr_core *core, uint32_t place, uint32_t type,
     MR_ASSERT(tasks > 0);
     if (core_place_fit(core, place, type, shape, tasks) < tasks) return false;
     if (place_fill(core, place, type, shape, tasks)) return true;
-    plan_give_back(core, shape, kept);
+    core_plan_cut(core, shape, kept);
     return false;
 }
 
@@ -414,16 +415,16 @@ bool core_plan_anywhere(struct mr_core *core, uint32_t type, const struct mr_sha
     uint32_t kept = core->plan_count;
     if (core->view_reserved != 0) {
         if (core_window_fill(core, type, shape, tasks) == tasks) return true;
-        plan_give_back(core, shape, kept);
+        core_plan_cut(core, shape, kept);
         return false;
     }
     if (core_fleet_bound(core, type, shape) < tasks) return false;
     if (anywhere_fill(core, type, shape, tasks) == tasks) return true;
-    plan_give_back(core, shape, kept);
+    core_plan_cut(core, shape, kept);
     return false;
 }
 
 void core_plan_drop(struct mr_core *core, const struct mr_shape *shape)
 {
-    plan_give_back(core, shape, 0);
+    core_plan_cut(core, shape, 0);
 }

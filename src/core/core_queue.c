@@ -29,7 +29,8 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .kind = core_is_service(w) ? MR_KIND_SERVICE : MR_KIND_JOB,
                                .topology = w->topology,
                                .preemptible = w->preemptible,
-                               .reserved = w->reserved};
+                               .reserved = w->reserved,
+                               .segment = w->segment};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     uint64_t minutes = (core_length_us(w) >> 26) + 1;
     if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));

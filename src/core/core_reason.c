@@ -133,7 +133,9 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
                                    .topology =
                                        service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
                                    .tasks_min = least,
-                                   .tasks_max = least};
+                                   .tasks_max = least,
+                                   .segment = w->segment,
+                                   .world_max = least};
     struct core_ask ask = {.shape = &w->shape,
                            .tenant = w->tenant,
                            .most = least,

@@ -62,7 +62,7 @@ static bool missing_plan(struct mr_core *core, const struct core_workload *w, ui
     if (topology == MR_TOPOLOGY_NODE) return false;
     if (domain == 0 || topology == MR_TOPOLOGY_DOMAIN) domain = rest_place(core, CORE_DOMAIN);
     if (domain != 0 && core_plan_within(core, domain, w->accel_type, &w->shape, tasks)) return true;
-    if (topology == MR_TOPOLOGY_DOMAIN) return false;
+    if (topology == MR_TOPOLOGY_DOMAIN || w->segment != 0) return false;
     if (core_topology_unbounded(topology))
         return core_plan_anywhere(core, w->accel_type, &w->shape, tasks);
     for (uint32_t i = 0; i < core_topology_levels(topology); i++) {
@@ -110,9 +110,13 @@ static void repair(struct mr_core *core, const struct core_repair *note)
     core_view_of(core, note->workload, core_view_goes(core, note->workload));
     uint32_t kept = rest_keep(core, w), tasks = missing_fill(core, note, kept);
     bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= most;
+    if (fits) core_spare_fill(core, note->workload);
+    if (fits && w->segment != 0) {
+        uint32_t world = core_spare_world(w, tasks);
+        fits = world % w->segment == 0 && core_segments_sound(core, w->segment, world);
+    }
     if (fits) {
         MR_INVARIANT(1, tasks <= MR_MAX(w->tasks, most));
-        core_spare_fill(core, note->workload);
         core_leases_from_plan(core, note->workload, tasks, w->accel_type, true);
         w->outcome = CORE_OUTCOME_CLAIM;
         core_trace(core, "workload %llu keeps %u tasks and gets %u elsewhere",

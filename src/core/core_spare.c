@@ -30,7 +30,7 @@ void core_spare_spread(struct mr_core *core, uint32_t workload, uint32_t tasks)
 {
     const struct core_workload *w = core_workload(core, workload);
     uint32_t world = core_spare_world(w, tasks), count = core->plan_count;
-    if (tasks == world || count < 2) return;
+    if (tasks == world || count < 2 || w->segment != 0) return; /* segments: they are last */
     uint32_t each = core_plan(core, 1)->tasks, spares = tasks - world;
     for (uint32_t i = 2; i <= count; i++) {
         if (core_plan(core, i)->tasks != each) return; /* then the last ones are the spares */

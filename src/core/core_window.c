@@ -244,6 +244,38 @@ static uint32_t plan_on_node(struct mr_core *core, const struct core_request *re
     return 0;
 }
 
+/* One more segment on the reservation's nodes of the window's domain. */
+static bool segment_add(struct mr_core *core, const struct core_request *request, uint32_t type,
+                        uint32_t node)
+{
+    uint32_t domain = core_place_above(core, core_node(core, node)->place, CORE_DOMAIN);
+    uint32_t kept = core->plan_count, segment = request->segment;
+    if (domain == 0) {
+        uint32_t most = MR_MIN(segment, MR_TASKS_PER_NODE_MAX);
+        return core_node_fit(core, node, type, request->shape, most) == segment &&
+               core_plan_add(core, node, request->shape, segment);
+    }
+    if (windows_fill(core, domain, type, request->shape, segment) == segment) return true;
+    core_plan_cut(core, request->shape, kept);
+    return false;
+}
+
+/* Whole segments; within one block or cell only by luck, then they are none. */
+static uint32_t plan_segments(struct mr_core *core, const struct core_request *request,
+                              uint32_t type)
+{
+    uint32_t world = MR_MIN(request->tasks_max, request->world_max), segment = request->segment;
+    uint32_t placed = 0, at = core_reserved(core, core->view_reserved)->window_first;
+    for (; at != 0; at = core_window(core, at)->of_next) {
+        while (placed + segment <= world &&
+               segment_add(core, request, type, core_window(core, at)->node))
+            placed += segment;
+    }
+    if (placed >= request->tasks_min && core_topology_unbounded(request->topology)) return placed;
+    core_plan_drop(core, request->shape);
+    return 0;
+}
+
 static uint32_t plan_of_type(struct mr_core *core, const struct core_request *request,
                              uint32_t type)
 {
@@ -270,7 +302,8 @@ uint32_t core_window_plan(struct mr_core *core, const struct core_request *reque
     uint32_t type = request->shape->accel_milli == 0 ? 0 : r->accel_type;
     if (!r->active || r->end_us < core->view_end_us) return 0;
     if (!core_shape_accepts(request->shape, type)) return 0;
-    uint32_t placed = plan_of_type(core, request, type);
+    uint32_t placed = request->segment != 0 ? plan_segments(core, request, type)
+                                            : plan_of_type(core, request, type);
     MR_ASSERT(placed == 0 || placed >= request->tasks_min);
     if (placed > 0) *ret_type = (uint8_t)type;
     return placed;

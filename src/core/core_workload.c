@@ -220,6 +220,16 @@ static int size_valid(const struct mr_core *core, const struct mr_event_submit *
     return event->tasks_max > core->limits.leases - event->spares ? MR_ELIMIT : 0;
 }
 
+/* Whole segments; within one domain they would say nothing. */
+static bool segment_valid(const struct mr_event_submit *event)
+{
+    uint32_t segment = event->segment;
+    if (segment == 0) return true;
+    if (event->kind != MR_KIND_JOB || event->curve.count > 0) return false;
+    if (event->topology == MR_TOPOLOGY_NODE || event->topology == MR_TOPOLOGY_DOMAIN) return false;
+    return event->tasks_min % segment == 0 && event->tasks_max % segment == 0;
+}
+
 static bool curve_valid(const struct mr_event_submit *event)
 {
     const struct mr_curve *curve = &event->curve;
@@ -238,7 +248,7 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
 {
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
-    if (!curve_valid(event)) return MR_EINVALID;
+    if (!curve_valid(event) || !segment_valid(event)) return MR_EINVALID;
     if (event->kind >= MR_KIND_RESERVATION || event->topology >= MR_TOPOLOGY_COUNT)
         return MR_EINVALID;
     if (event->priority >= MR_PRIORITY_COUNT || !core_shape_valid(&event->shape))
@@ -295,6 +305,7 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
     w->target = event->kind == MR_KIND_JOB ? 0 : event->tasks_min;
     w->load_per_replica = event->load_per_replica;
     w->spares = event->spares;
+    w->segment = event->segment;
     w->restarts_max = event->restarts_max;
     w->kind = (uint8_t)event->kind;
     w->priority = event->priority;
@@ -392,15 +403,21 @@ void core_cancel(struct mr_core *core, uint64_t id)
     }
 }
 
+static bool scale_valid(const struct mr_core *core, const struct core_workload *w,
+                        const struct mr_event_scale *event)
+{
+    uint32_t min = event->tasks_min, max = event->tasks_max;
+    if (w->phase == CORE_ENDED || w->kind == MR_KIND_RESERVATION) return false;
+    if (min > max || max == 0 || max > core->limits.leases - w->spares) return false;
+    if (min == 0 && !core_is_service(w)) return false;
+    return w->segment == 0 || (min % w->segment == 0 && max % w->segment == 0);
+}
+
 void core_scale(struct mr_core *core, const struct mr_event_scale *event)
 {
     uint32_t workload = core_workload_find(core, event->workload.v);
-    if (workload == 0) return;
+    if (workload == 0 || !scale_valid(core, core_workload(core, workload), event)) return;
     struct core_workload *w = core_workload(core, workload);
-    if (w->phase == CORE_ENDED || w->kind == MR_KIND_RESERVATION) return;
-    if (event->tasks_min > event->tasks_max) return;
-    if (event->tasks_max == 0 || event->tasks_max > core->limits.leases - w->spares) return;
-    if (event->tasks_min == 0 && !core_is_service(w)) return;
     core_deadline_leave(core, workload); /* who is scaled by hand is planned no more */
     bool queued = w->class_of != 0 || (w->phase == CORE_HELD && w->timer_at == 0);
     core_queue_leave(core, workload);

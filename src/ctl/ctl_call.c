@@ -363,6 +363,9 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     int error = ctl_field_u64(&f, "min", info.kind == MR_KIND_JOB ? 1 : 0, 1000000, &min);
     if (error == 0) error = ctl_field_u64(&f, "max", 1, 1000000, &max);
     if (error == 0 && max < min) error = ctl_field_wrong(&f, "max", "must not be below min");
+    if (error == 0 && info.segment != 0 && (min % info.segment != 0 || max % info.segment != 0))
+        error = ctl_field_wrong(&f, "max", "min and max must be multiples of its segment, %u",
+                                info.segment);
     if (error != 0) {
         (void)ctl_field_problem(ctl, call, &problem, param.n);
     } else if (mr_state_final(info.state)) {

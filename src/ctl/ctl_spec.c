@@ -39,7 +39,7 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "sandbox",     "reservation",
                                          "work",        "scaling",
                                          "speed_error", "promise",
-                                         "late"};
+                                         "late",        "segment"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -294,6 +294,18 @@ static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit
     return error;
 }
 
+static int segment_fits(const struct ctl_fields *f, const struct mr_event_submit *e,
+                        uint32_t segment)
+{
+    if (e->kind != MR_KIND_JOB) return ctl_field_wrong(f, "segment", "is for jobs");
+    if (e->topology == MR_TOPOLOGY_NODE || e->topology == MR_TOPOLOGY_DOMAIN)
+        return ctl_field_wrong(f, "segment", "says nothing within one domain; leave topology away");
+    if (e->curve.count > 0) return ctl_field_wrong(f, "segment", "and scaling do not go together");
+    if (e->tasks_min % segment != 0 || e->tasks_max % segment != 0)
+        return ctl_field_wrong(f, "segment", "num_tasks must be multiples of %u", segment);
+    return 0;
+}
+
 static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_event_submit *e)
 {
     int error = ctl_field_duration(f, "time_limit", &e->time_limit_us);
@@ -324,7 +336,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     struct ctl_fields f = {.map = document, .prefix = "", .problem = problem, .param = ret_param};
     struct mr_str name = {0}, tenant = {0}, text = {0};
     uint64_t restarts = yyjson_obj_get(document, "train") != NULL ? TRAIN_RESTARTS : 0;
-    uint64_t load = LOAD_DEFAULT, spares = 0, reservation = 0;
+    uint64_t load = LOAD_DEFAULT, spares = 0, reservation = 0, segment = 0;
     *ret = (struct ctl_submit){.event = {.grace_us = GRACE_DEFAULT_US}};
     if (!yyjson_is_obj(document)) {
         return ctl_field_wrong(&f, "document", "wants a map with at least `run` or `command`");
@@ -346,6 +358,8 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     }
     if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
     if (error == 0) error = ctl_field_u64(&f, "reservation", 1, UINT64_MAX, &reservation);
+    if (error == 0) error = ctl_field_u64(&f, "segment", 1, TASKS_MAX, &segment);
+    if (error == 0 && segment > 0) error = segment_fits(&f, e, (uint32_t)segment);
     if (error == 0) error = read_envs(&f);
     if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
     if (error == 0) error = ctl_base64_check(&f, "stdin");
@@ -353,6 +367,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     e->load_per_replica = (uint32_t)load;
     e->spares = (uint32_t)spares;
     e->reservation.v = reservation;
+    e->segment = (uint32_t)segment;
     default_name(&f, ret);
     if (name.p != NULL) (void)snprintf(ret->name, sizeof ret->name, "%.*s", MR_STR_ARG(name));
     if (error == 0) error = read_run(&f, ret);

@@ -224,7 +224,7 @@ static void quota_lifted(struct mr_ctl_call *call)
     mr_buf_done(&call->out);
     mr_buf_done(&call->out_text);
     mr_free(lift);
-    quotas_lift(sim);
+    sim_in_world(sim, 2 * SIM_SECOND_US, quotas_lift, sim); /* behind what callers still set */
 }
 
 static void lift_run(void *arg)
@@ -239,7 +239,11 @@ static void quotas_lift(void *arg)
 {
     struct sim *sim = arg;
     if (sim->lifted >= sim->c.tenants) return;
-    if (!sim->up || !sim->set_up) {
+    bool busy = !sim->up || !sim->set_up;
+    for (uint32_t i = 0; i < sim->c.clients; i++) {
+        busy = busy || sim->clients[i].busy || sim->clients[i].again;
+    }
+    if (busy) {
         sim_in_world(sim, 50000, quotas_lift, sim);
         return;
     }

@@ -105,6 +105,7 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
     case MR_EVENT_SUBMIT:
         event.u.submit = submit_drawn(b);
         if (b[2] >= 192) event.u.submit.reservation.v = b[2] % 8u;
+        if (b[2] % 64 >= 48) event.u.submit.segment = b[2] % 4u;
         break;
     case MR_EVENT_RESERVE:
         event.u.reserve = reserve_drawn(b, event.time_us);

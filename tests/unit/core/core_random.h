@@ -56,6 +56,13 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     s->load_per_replica = (uint32_t)mr_prng_below(prng, 8);
     bool spares = s->kind == MR_KIND_JOB ? mr_prng_chance(prng, 400) : mr_prng_chance(prng, 20);
     if (spares) s->spares = (uint32_t)mr_prng_below(prng, 4);
+    if (mr_prng_chance(prng, 150)) {
+        s->segment = 1 + (uint32_t)mr_prng_below(prng, 3);
+        if (mr_prng_chance(prng, 900)) { /* mostly a possible one */
+            s->tasks_min = s->segment * MR_MAX(s->tasks_min, 1u);
+            s->tasks_max = s->segment * MR_MAX(s->tasks_max, 1u);
+        }
+    }
 }
 
 static inline void random_lease_event(const struct mr_core *core, struct mr_prng *prng,
