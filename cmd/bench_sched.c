@@ -424,6 +424,38 @@ int bench_sched_slurm(struct bench_report *report)
     return 0;
 }
 
+/* --- replays --------------------------------------------------------------------------------- */
+
+int bench_replay(struct mr_sim_replay_options *options, struct mr_buf *ret_json)
+{
+    struct mr_sim_replay_result result;
+    const size_t most = (size_t)64 * 1024 * 1024;
+    options->cpu_ns = bench_cpu_ns;
+    mr_buf_init(&result.json, most);
+    mr_buf_init(&result.text, most);
+    mr_buf_init(&result.html, most);
+    mr_buf_init(&result.problem, most);
+    int error = mr_sim_replay(options, &result);
+    if (error == 0)
+        mr_buf_put_str(ret_json, mr_buf_str(&result.json));
+    else
+        cmd_say("%.*s", MR_STR_ARG(mr_buf_str(&result.problem)));
+    mr_buf_put_char(ret_json, 0);
+    mr_buf_done(&result.json);
+    mr_buf_done(&result.text);
+    mr_buf_done(&result.html);
+    mr_buf_done(&result.problem);
+    return error;
+}
+
+double bench_figure(struct mr_buf *json, const char *name)
+{
+    char key[48];
+    snprintf(key, sizeof key, "\"%s\":", name);
+    const char *at = strstr((const char *)json->p, key);
+    return at != NULL ? strtod(at + strlen(key), NULL) : -1;
+}
+
 /* --- all of it ----------------------------------------------------------------------------- */
 
 int bench_sched(struct bench_report *report)

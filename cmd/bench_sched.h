@@ -8,6 +8,7 @@
 #define MR_CMD_BENCH_SCHED_H
 
 #include "bench.h"
+#include "sim/sim.h"
 
 /* Adds its bars. 0, or MR_E… when it could not run at all; what is missing (a trace, a peer) is a
  * bar that was not measured, with a note. */
@@ -21,5 +22,11 @@ int bench_sched_deadlines(struct bench_report *report);
 int bench_sched_kueue(struct bench_report *report);
 int bench_sched_when(struct bench_report *report);
 int bench_sched_goodput(struct bench_report *report);
+
+/* Replays a recorded workload through the production core, its processor time counted; the result's
+ * JSON. What is wrong goes to standard error. */
+int bench_replay(struct mr_sim_replay_options *options, struct mr_buf *ret_json);
+/* The number behind "name": in it; -1: none. */
+double bench_figure(struct mr_buf *json, const char *name);
 
 #endif

@@ -42,14 +42,6 @@ struct inputs {
     struct mr_buf trace;
 };
 
-static double figure(const char *json, const char *name)
-{
-    char key[48];
-    snprintf(key, sizeof key, "\"%s\":", name);
-    const char *at = strstr(json, key);
-    return at != NULL ? strtod(at + strlen(key), NULL) : -1;
-}
-
 struct outcome {
     double ratio, broken, cpu_s;
 };
@@ -57,30 +49,18 @@ struct outcome {
 static int replay(const struct inputs *inputs, struct mr_sim_replay_options options,
                   struct outcome *ret)
 {
-    struct mr_sim_replay_result result;
+    struct mr_buf json;
     options.format = MR_STR("elasticflow");
     options.workload = (struct mr_sim_file){MR_STR("trace"), mr_buf_str(&inputs->trace)};
     options.throughputs = inputs->throughputs;
     options.throughput_count = MODELS;
-    options.cpu_ns = bench_cpu_ns;
-    mr_buf_init(&result.json, RESULT_BYTES);
-    mr_buf_init(&result.text, RESULT_BYTES);
-    mr_buf_init(&result.html, RESULT_BYTES);
-    mr_buf_init(&result.problem, RESULT_BYTES);
-    int error = mr_sim_replay(&options, &result);
-    mr_buf_put_char(&result.json, 0);
-    mr_buf_put_char(&result.problem, 0);
-    if (error == 0) {
-        const char *json = (const char *)result.json.p;
-        *ret = (struct outcome){figure(json, "deadline_satisfactory_ratio"),
-                                figure(json, "broken_promises"), figure(json, "cpu_s")};
-    } else {
-        cmd_say("%s", (const char *)result.problem.p);
-    }
-    mr_buf_done(&result.json);
-    mr_buf_done(&result.text);
-    mr_buf_done(&result.html);
-    mr_buf_done(&result.problem);
+    mr_buf_init(&json, RESULT_BYTES);
+    int error = bench_replay(&options, &json);
+    if (error == 0)
+        *ret =
+            (struct outcome){bench_figure(&json, "deadline_satisfactory_ratio"),
+                             bench_figure(&json, "broken_promises"), bench_figure(&json, "cpu_s")};
+    mr_buf_done(&json);
     return error;
 }
 
