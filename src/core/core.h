@@ -62,6 +62,16 @@ enum mr_topology {
     MR_TOPOLOGY_COUNT
 };
 
+/* Over which failure domains replicas, and the tasks of a gang, are spread: the next one goes where
+ * the fewest are. */
+enum mr_spread {
+    MR_SPREAD_NONE,
+    MR_SPREAD_NODE,
+    MR_SPREAD_DOMAIN,
+    MR_SPREAD_BLOCK,
+    MR_SPREAD_COUNT
+};
+
 /* Slurm's states. A service whose target is 0 is suspended. What makes way for others is completing
  * while it stops, then pending; PREEMPTED is not used yet. */
 #define MR_STATES(X)                                                                               \
@@ -291,8 +301,10 @@ struct mr_event_submit {
     uint32_t spares;           /* jobs: tasks beyond tasks_max that stand ready, as many as fit */
     bool promise;              /* jobs with deadline and curve: promise it when it can be kept */
     bool late_ends;            /* the same: when it cannot be met any more, the job ends */
-    uint32_t segment; /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
-                         are multiples of it. 0: none */
+    enum mr_spread spread;
+    uint32_t spread_max; /* at most so many in one of them; 0: any number */
+    uint32_t segment;    /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
+                            are multiples of it. 0: none */
     struct mr_workload_id reservation; /* runs on its nodes, in its time; 0: on others. A
                                           reservation of the tenant, or of one above it */
     struct mr_curve curve;             /* the sizes lie between tasks_min and tasks_max */
@@ -508,6 +520,8 @@ struct mr_workload_info {
     uint8_t priority;
     enum mr_topology topology;
     uint32_t tasks_min, tasks_max;
+    enum mr_spread spread;
+    uint32_t spread_max;
     uint32_t segment;
     uint32_t tasks;  /* placed now, spares too */
     uint32_t spares; /* of these, standing ready */

@@ -51,9 +51,9 @@ _Static_assert(sizeof(struct core_free_state) == 80, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
                "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 424, "no padding");
+_Static_assert(sizeof(struct core_workload) == 432, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 120, "no padding");
+_Static_assert(sizeof(struct core_class) == 124, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
 _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,

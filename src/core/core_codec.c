@@ -164,6 +164,8 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     bool_pass(c, &e->late_ends);
     u64_pass(c, &e->reservation.v);
     u32_pass(c, &e->segment);
+    e->spread = (enum mr_spread)enum_pass(c, e->spread, MR_SPREAD_COUNT);
+    u32_pass(c, &e->spread_max);
     curve_pass(c, &e->curve);
 }
 

@@ -404,6 +404,14 @@ static bool type_holds(const struct mr_core *core, uint32_t type, const struct m
     return core_topology_unbounded(topology) && core_fleet_holds(core, type, shape, tasks);
 }
 
+static bool request_holds(const struct mr_core *core, uint32_t type,
+                          const struct core_request *request)
+{
+    if (request->spread != MR_SPREAD_NONE) return core_spread_holds(core, type, request);
+    if (request->segment != 0) return core_segments_hold(core, type, request);
+    return type_holds(core, type, request->shape, request->topology, request->tasks_min);
+}
+
 static const enum mr_resource order[] = {MR_RESOURCE_ACCEL, MR_RESOURCE_CPU, MR_RESOURCE_MEMORY};
 
 bool core_place_never(const struct mr_core *core, const struct core_request *request,
@@ -450,9 +458,7 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
                               .a = free,
                               .b = core_shape_needs(shape, resource) * tasks};
     for (uint32_t i = 0; i < count; i++) {
-        bool holds = request->segment != 0
-                         ? core_segments_hold(core, types[i], request)
-                         : type_holds(core, types[i], shape, request->topology, request->tasks_min);
+        bool holds = request_holds(core, types[i], request);
         if (holds) {
             *ret = (struct mr_reason){.code = MR_REASON_NONE}; /* its turn just has not come */
             return;

@@ -60,8 +60,8 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = w->tasks_min,
                                    .tasks_max = w->tasks_max + w->spares,
-                                   .segment = w->segment,
                                    .world_max = w->tasks_max};
+    core_request_rules(core, workload, &request);
     struct core_bound bound;
     uint8_t type = 0;
     uint32_t tasks = 0;

@@ -180,8 +180,8 @@ bool core_hold_make(struct mr_core *core, uint32_t workload)
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = w->tasks_min,
                                    .tasks_max = w->tasks_min,
-                                   .segment = w->segment,
                                    .world_max = w->tasks_min};
+    core_request_rules(core, workload, &request);
     if (core_place_never(core, &request, &reason)) return false;
     struct ends ends;
     ends_init(core, &ends);

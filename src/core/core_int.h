@@ -223,14 +223,15 @@ struct core_workload {
     uint8_t clean;     /* no lease of this run has ended otherwise than with code 0 */
     uint8_t repair;    /* stops because a part of it was lost: keeps the rest of its nodes */
     uint8_t over_type; /* of accelerators, of the claim that waits for quota */
-    uint8_t pad;
-    uint32_t gone;                           /* tasks of this run whose leases have ended */
-    uint32_t planned;                        /* its place among the planned jobs; 0: it is none */
+    uint8_t spread;    /* enum mr_spread */
+    uint32_t gone;     /* tasks of this run whose leases have ended */
+    uint32_t planned;  /* its place among the planned jobs; 0: it is none */
     uint32_t end_bucket, end_prev, end_next; /* 1 + list of expected ends; 0: none */
     uint32_t spares;
     uint32_t reserved;                 /* the reservation that it is, or whose nodes it runs on */
     uint32_t member_prev, member_next; /* of the others who name the same */
     uint32_t segment;                  /* tasks in one NVLink domain together; 0: any */
+    uint32_t spread_max, pad2;
 };
 
 struct core_lease {
@@ -250,9 +251,10 @@ struct core_class {
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max;
     uint8_t priority, kind, topology, preemptible;
-    uint8_t length, pad[3]; /* of its time limit or estimate, in powers of two; 0: unknown */
-    uint32_t reserved;      /* the reservation that all name; 0: none */
-    uint32_t segment;
+    uint8_t length; /* of its time limit or estimate, in powers of two; 0: unknown */
+    uint8_t spread, pad[2];
+    uint32_t reserved; /* the reservation that all name; 0: none */
+    uint32_t segment, spread_max;
     uint32_t head, tail, count, ticket_first, ticket_last;
     uint32_t hash_next;
     uint32_t wait_prev, wait_next, wait_list; /* 1 + bucket, or CORE_WAIT_QUOTA */
@@ -535,6 +537,9 @@ struct core_request {
     uint32_t tasks_min, tasks_max;
     uint32_t segment;   /* 0: none; else sizes up to world_max are multiples of it */
     uint32_t world_max; /* tasks_max without spares; with segments only */
+    enum mr_spread spread;
+    uint32_t spread_max;
+    uint32_t workload; /* whose leases count where it is spread */
 };
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
 /* What one task needs of it: thousandths of a vCPU or a device, MiB. */
@@ -609,6 +614,17 @@ bool core_segments_hold(const struct mr_core *core, uint32_t type,
                         const struct core_request *request);
 /* The domain that the node is in, or 0 - 1 - node: a domain of its own. */
 uint32_t core_domain_of(const struct mr_core *core, uint32_t node);
+
+/* core_spread.c: over failure domains */
+/* As core_plan_make, one task after the other to where the fewest of its own are. */
+uint32_t core_spread_plan(struct mr_core *core, const struct core_request *request,
+                          uint8_t *ret_type);
+/* Whether the least of it fits now as it is spread; true when there are too many places to look at.
+ */
+bool core_spread_holds(const struct mr_core *core, uint32_t type,
+                       const struct core_request *request);
+/* What a workload asks of places, beside its size. */
+void core_request_rules(const struct mr_core *core, uint32_t workload, struct core_request *ret);
 
 /* core_reason.c */
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);

@@ -372,6 +372,7 @@ uint32_t core_plan_make(struct mr_core *core, const struct core_request *request
     core->plan_count = 0;
     core->plan_short = UINT32_MAX;
     if (core->view_reserved != 0) return core_window_plan(core, request, ret_type);
+    if (request->spread != MR_SPREAD_NONE) return core_spread_plan(core, request, ret_type);
     return request->segment != 0 ? core_segment_plan(core, request, ret_type)
                                  : plan_in_fleet(core, request, ret_type);
 }

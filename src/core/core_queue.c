@@ -30,7 +30,9 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .topology = w->topology,
                                .preemptible = w->preemptible,
                                .reserved = w->reserved,
-                               .segment = w->segment};
+                               .segment = w->segment,
+                               .spread = w->spread,
+                               .spread_max = w->spread_max};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     uint64_t minutes = (core_length_us(w) >> 26) + 1;
     if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));
@@ -373,7 +375,7 @@ static bool released_helps(struct mr_core *core, struct core_class *c)
 {
     if (!released_fits(core, c)) return false;
     if (c->reserved != 0) return true; /* its nodes are few, and in no sum */
-    core_view_of(core, c->head, true);
+    core_view_reset(core);             /* whether it is gone in time, the plan will see */
     if (c->kind != MR_KIND_JOB || c->tasks_min == 1 || victims_came(core, c)) return true;
     if (core->released_count > CORE_RELEASED_KEPT) return true;
     bool unbounded = core_topology_unbounded((enum mr_topology)c->topology);

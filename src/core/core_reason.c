@@ -134,8 +134,8 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
                                        service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
                                    .tasks_min = least,
                                    .tasks_max = least,
-                                   .segment = w->segment,
                                    .world_max = least};
+    core_request_rules(core, workload, &request);
     struct core_ask ask = {.shape = &w->shape,
                            .tenant = w->tenant,
                            .most = least,

@@ -59,7 +59,7 @@ static bool missing_plan(struct mr_core *core, const struct core_workload *w, ui
                          uint32_t tasks)
 {
     enum mr_topology topology = (enum mr_topology)w->topology;
-    if (topology == MR_TOPOLOGY_NODE) return false;
+    if (topology == MR_TOPOLOGY_NODE || w->spread != MR_SPREAD_NONE) return false;
     if (domain == 0 || topology == MR_TOPOLOGY_DOMAIN) domain = rest_place(core, CORE_DOMAIN);
     if (domain != 0 && core_plan_within(core, domain, w->accel_type, &w->shape, tasks)) return true;
     if (topology == MR_TOPOLOGY_DOMAIN || w->segment != 0) return false;

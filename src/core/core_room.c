@@ -251,8 +251,8 @@ static bool units_shrink(struct mr_core *core, struct core_units *room)
                                        .topology = (enum mr_topology)v->topology,
                                        .tasks_min = v->tasks_min,
                                        .tasks_max = v->tasks - 1,
-                                       .segment = v->segment,
                                        .world_max = v->tasks - 1};
+        core_request_rules(core, unit->workload, &request);
         uint8_t type = 0;
         struct core_bound bound;
         uint32_t tasks = core_plan_allowed(core, unit->workload, &request, &type, &bound);
@@ -413,8 +413,8 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
                                    .topology = (enum mr_topology)w->topology,
                                    .tasks_min = tasks_min,
                                    .tasks_max = w->tasks + more,
-                                   .segment = w->segment,
                                    .world_max = w->tasks + more};
+    core_request_rules(core, workload, &request);
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     struct core_unit unit = {.workload = workload};

@@ -106,6 +106,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     MR_INVARIANT(2, missing(w) > 0);
     MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
     struct core_request request = {.shape = &w->shape, .tasks_min = 1, .tasks_max = 1};
+    core_request_rules(core, workload, &request);
     struct core_bound bound;
     uint8_t type = 0;
     uint32_t tasks = core_plan_allowed(core, workload, &request, &type, &bound);

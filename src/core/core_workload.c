@@ -220,6 +220,15 @@ static int size_valid(const struct mr_core *core, const struct mr_event_submit *
     return event->tasks_max > core->limits.leases - event->spares ? MR_ELIMIT : 0;
 }
 
+/* Places beside each other and apart at once are not looked for. */
+static bool spread_valid(const struct mr_event_submit *event)
+{
+    if (event->spread >= MR_SPREAD_COUNT) return false;
+    if (event->spread == MR_SPREAD_NONE) return event->spread_max == 0;
+    return event->segment == 0 && event->curve.count == 0 && event->spares == 0 &&
+           core_topology_unbounded(event->topology) && event->reservation.v == 0;
+}
+
 /* Whole segments; within one domain they would say nothing. */
 static bool segment_valid(const struct mr_event_submit *event)
 {
@@ -248,6 +257,7 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
 {
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
+    if (event->topology >= MR_TOPOLOGY_COUNT || !spread_valid(event)) return MR_EINVALID;
     if (!curve_valid(event) || !segment_valid(event)) return MR_EINVALID;
     if (event->kind >= MR_KIND_RESERVATION || event->topology >= MR_TOPOLOGY_COUNT)
         return MR_EINVALID;
@@ -306,6 +316,8 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
     w->load_per_replica = event->load_per_replica;
     w->spares = event->spares;
     w->segment = event->segment;
+    w->spread = (uint8_t)event->spread;
+    w->spread_max = event->spread_max;
     w->restarts_max = event->restarts_max;
     w->kind = (uint8_t)event->kind;
     w->priority = event->priority;

@@ -39,7 +39,8 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "sandbox",     "reservation",
                                          "work",        "scaling",
                                          "speed_error", "promise",
-                                         "late",        "segment"};
+                                         "late",        "segment",
+                                         "spread",      "spread_max"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -294,6 +295,25 @@ static int read_kind_and_size(const struct ctl_fields *f, struct mr_event_submit
     return error;
 }
 
+static int read_spread(const struct ctl_fields *f, struct mr_event_submit *e, bool beside)
+{
+    static const char *const names[MR_SPREAD_COUNT] = {"none", "node", "domain", "block"};
+    uint32_t spread = MR_SPREAD_NONE;
+    uint64_t most = 0;
+    int error = read_choice(f, "spread", names, MR_COUNT_OF(names), &spread);
+    if (error == 0) error = ctl_field_u64(f, "spread_max", 1, TASKS_MAX, &most);
+    if (error == 0 && most > 0 && spread == MR_SPREAD_NONE)
+        return ctl_field_wrong(f, "spread_max", "wants spread: node, domain or block beside it");
+    bool bound = e->topology != MR_TOPOLOGY_ANY && e->topology != MR_TOPOLOGY_PREFER_DOMAIN;
+    if (error == 0 && spread != MR_SPREAD_NONE && (beside || bound || e->curve.count > 0))
+        return ctl_field_wrong(f, "spread",
+                               "does not go with topology, segment, spares, scaling or "
+                               "reservation");
+    e->spread = (enum mr_spread)spread;
+    e->spread_max = (uint32_t)most;
+    return error;
+}
+
 static int segment_fits(const struct ctl_fields *f, const struct mr_event_submit *e,
                         uint32_t segment)
 {
@@ -304,6 +324,25 @@ static int segment_fits(const struct ctl_fields *f, const struct mr_event_submit
     if (e->tasks_min % segment != 0 || e->tasks_max % segment != 0)
         return ctl_field_wrong(f, "segment", "num_tasks must be multiples of %u", segment);
     return 0;
+}
+
+/* Where its tasks may lie, beside the topology. */
+static int read_layout(const struct ctl_fields *f, struct mr_event_submit *e)
+{
+    uint64_t spares = 0, reservation = 0, segment = 0;
+    int error = ctl_field_u64(f, "spares", 0, TASKS_MAX, &spares);
+    if (error == 0 && spares > 0 &&
+        (e->kind != MR_KIND_JOB || yyjson_obj_get(f->map, "train") != NULL)) {
+        error = ctl_field_wrong(f, "spares", "only jobs with `run` or `command` have spares");
+    }
+    if (error == 0) error = ctl_field_u64(f, "reservation", 1, UINT64_MAX, &reservation);
+    if (error == 0) error = ctl_field_u64(f, "segment", 1, TASKS_MAX, &segment);
+    if (error == 0 && segment > 0) error = segment_fits(f, e, (uint32_t)segment);
+    if (error == 0) error = read_spread(f, e, segment > 0 || spares > 0 || reservation != 0);
+    e->spares = (uint32_t)spares;
+    e->reservation.v = reservation;
+    e->segment = (uint32_t)segment;
+    return error;
 }
 
 static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_event_submit *e)
@@ -336,7 +375,7 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     struct ctl_fields f = {.map = document, .prefix = "", .problem = problem, .param = ret_param};
     struct mr_str name = {0}, tenant = {0}, text = {0};
     uint64_t restarts = yyjson_obj_get(document, "train") != NULL ? TRAIN_RESTARTS : 0;
-    uint64_t load = LOAD_DEFAULT, spares = 0, reservation = 0, segment = 0;
+    uint64_t load = LOAD_DEFAULT;
     *ret = (struct ctl_submit){.event = {.grace_us = GRACE_DEFAULT_US}};
     if (!yyjson_is_obj(document)) {
         return ctl_field_wrong(&f, "document", "wants a map with at least `run` or `command`");
@@ -351,23 +390,13 @@ int ctl_spec_read(const struct ctl_book *book, yyjson_val *document, uint64_t no
     if (error == 0) error = read_times(&f, now_us, e);
     if (error == 0) error = ctl_curve_read(&f, e);
     if (error == 0) error = ctl_field_u64(&f, "restarts", 0, 1000000, &restarts);
-    if (error == 0) error = ctl_field_u64(&f, "spares", 0, TASKS_MAX, &spares);
-    if (error == 0 && spares > 0 &&
-        (e->kind != MR_KIND_JOB || yyjson_obj_get(document, "train") != NULL)) {
-        error = ctl_field_wrong(&f, "spares", "only jobs with `run` or `command` have spares");
-    }
+    if (error == 0) error = read_layout(&f, e);
     if (error == 0) error = ctl_field_u64(&f, "load_per_replica", 1, 100000, &load);
-    if (error == 0) error = ctl_field_u64(&f, "reservation", 1, UINT64_MAX, &reservation);
-    if (error == 0) error = ctl_field_u64(&f, "segment", 1, TASKS_MAX, &segment);
-    if (error == 0 && segment > 0) error = segment_fits(&f, e, (uint32_t)segment);
     if (error == 0) error = read_envs(&f);
     if (error == 0) error = ctl_field_text(&f, "work_dir", 4096, &text);
     if (error == 0) error = ctl_base64_check(&f, "stdin");
     e->restarts_max = (uint32_t)restarts;
     e->load_per_replica = (uint32_t)load;
-    e->spares = (uint32_t)spares;
-    e->reservation.v = reservation;
-    e->segment = (uint32_t)segment;
     default_name(&f, ret);
     if (name.p != NULL) (void)snprintf(ret->name, sizeof ret->name, "%.*s", MR_STR_ARG(name));
     if (error == 0) error = read_run(&f, ret);

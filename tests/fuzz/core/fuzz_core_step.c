@@ -106,6 +106,8 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
         event.u.submit = submit_drawn(b);
         if (b[2] >= 192) event.u.submit.reservation.v = b[2] % 8u;
         if (b[2] % 64 >= 48) event.u.submit.segment = b[2] % 4u;
+        if (b[2] % 64 < 16) event.u.submit.spread = (enum mr_spread)(b[2] % 4u);
+        if (event.u.submit.spread != MR_SPREAD_NONE) event.u.submit.spread_max = b[1] % 3u;
         break;
     case MR_EVENT_RESERVE:
         event.u.reserve = reserve_drawn(b, event.time_us);

@@ -57,6 +57,11 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     bool spares = s->kind == MR_KIND_JOB ? mr_prng_chance(prng, 400) : mr_prng_chance(prng, 20);
     if (spares) s->spares = (uint32_t)mr_prng_below(prng, 4);
     if (mr_prng_chance(prng, 150)) {
+        s->spread = (enum mr_spread)mr_prng_below(prng, MR_SPREAD_COUNT);
+        s->spread_max = (uint32_t)mr_prng_below(prng, 3);
+        if (s->spread == MR_SPREAD_NONE) s->spread_max = 0;
+        s->spares = 0;
+    } else if (mr_prng_chance(prng, 150)) {
         s->segment = 1 + (uint32_t)mr_prng_below(prng, 3);
         if (mr_prng_chance(prng, 900)) { /* mostly a possible one */
             s->tasks_min = s->segment * MR_MAX(s->tasks_min, 1u);
