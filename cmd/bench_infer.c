@@ -14,14 +14,9 @@
  * Ends:   bench_infer.
  */
 #include <curl/curl.h>
-#include <fcntl.h>
 #include <glob.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,6 +24,7 @@
 
 #include "bench.h"
 #include "cmd.h"
+#include "cmd_child.h"
 
 #define POINTS_MAX     16u
 #define STREAMS_MAX    16u
@@ -37,8 +33,6 @@
 #define START_S_MAX    120u
 #define ANSWER_MAX     (4u << 20)
 #define SERVER_MISSING "llama-server is not built; `tools/setup server` builds it (slow)"
-
-extern char **environ;
 
 struct rate { /* tokens per CPU-second; negative: not measured */
     double prefill, decode, overall;
@@ -62,42 +56,6 @@ struct bench {
 
 /* --- children --------------------------------------------------------------------------------- */
 
-/* Standard output goes to *ret_out when that is asked for, else nowhere; quiet: no standard error.
- */
-static pid_t child_start(const char *const *args, int *ret_out, bool quiet)
-{
-    posix_spawn_file_actions_t actions;
-    int pipes[2] = {-1, -1};
-    pid_t pid = -1;
-    if (ret_out != NULL && pipe2(pipes, O_CLOEXEC) != 0) return -1;
-    if (posix_spawn_file_actions_init(&actions) != 0) return -1;
-    if (ret_out != NULL) {
-        (void)posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
-    } else {
-        (void)posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    }
-    if (quiet) {
-        (void)posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    }
-    /* posix_spawn does not write to its arguments. */
-    if (posix_spawn(&pid, args[0], &actions, NULL, (char *const *)(uintptr_t)args, environ) != 0) {
-        pid = -1;
-    }
-    (void)posix_spawn_file_actions_destroy(&actions);
-    if (ret_out != NULL) {
-        (void)close(pipes[1]);
-        *ret_out = pipes[0];
-    }
-    return pid;
-}
-
-static int child_wait(pid_t pid)
-{
-    int status = 0;
-    if (waitpid(pid, &status, 0) != pid) return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 /* User and system time of a running process; 0 when it is gone. */
 static double child_cpu_s(pid_t pid)
 {
@@ -119,16 +77,6 @@ static double child_cpu_s(pid_t pid)
 }
 
 /* --- our side --------------------------------------------------------------------------------- */
-
-static bool read_all(int fd, struct mr_buf *out)
-{
-    char chunk[4096];
-    ssize_t n = 0;
-    while ((n = read(fd, chunk, sizeof chunk)) > 0)
-        mr_buf_put(out, chunk, (size_t)n);
-    (void)close(fd); /* read only */
-    return n == 0 && !out->failed;
-}
 
 static double number(yyjson_val *object, const char *key)
 {
@@ -183,16 +131,11 @@ static int ours_run(struct bench *b)
         args[8] = "--no-tune";
     }
     if (!b->report->quick) {
-        pid_t pid = child_start(tune, NULL, false);
-        if (pid < 0 || child_wait(pid) != 0) cmd_say("bench infer: could not be tuned");
+        if (cmd_child_run(tune, NULL, false) != 0) cmd_say("bench infer: could not be tuned");
     }
     mr_cleanup(mr_buf_done) struct mr_buf out;
     mr_buf_init(&out, ANSWER_MAX);
-    int fd = -1;
-    pid_t pid = child_start(args, &fd, false);
-    if (pid < 0) return MR_EIO;
-    bool whole = read_all(fd, &out);
-    if (child_wait(pid) != 0 || !whole) return MR_EIO;
+    if (cmd_child_run(args, &out, false) != 0) return MR_EIO;
     yyjson_doc *doc = yyjson_read((const char *)out.p, out.n, 0);
     if (doc == NULL) return MR_ECORRUPT;
     ours_take(b, yyjson_doc_get_root(doc));
@@ -218,18 +161,6 @@ static size_t answer_put(char *bytes, size_t size, size_t n, void *context)
     return size * n;
 }
 
-static uint16_t port_free(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return 0;
-    bool good = bind(fd, (struct sockaddr *)&address, n) == 0 &&
-                getsockname(fd, (struct sockaddr *)&address, &n) == 0;
-    (void)close(fd); /* only asked for a number */
-    return good ? ntohs(address.sin_port) : 0;
-}
-
 static bool server_healthy(const struct server *server)
 {
     char url[64];
@@ -252,10 +183,7 @@ static bool server_healthy(const struct server *server)
 
 static void server_stop(struct server *server)
 {
-    if (server->pid > 0) {
-        (void)kill(server->pid, SIGKILL);
-        (void)waitpid(server->pid, NULL, 0);
-    }
+    cmd_child_kill(server->pid);
     server->pid = 0;
 }
 
@@ -266,7 +194,7 @@ static bool server_start(struct bench *b, const char *model, const char *flags,
     char port[8], threads[8], own[256];
     const char *args[ARGS_MAX] = {b->server, "-m", model, "--port", port, "-t", threads};
     size_t n = 7;
-    server->port = port_free();
+    server->port = cmd_port_free();
     (void)snprintf(port, sizeof port, "%u", server->port);
     (void)snprintf(threads, sizeof threads, "%u", b->threads);
     (void)snprintf(own, sizeof own, "%s", flags);
@@ -275,7 +203,7 @@ static bool server_start(struct bench *b, const char *model, const char *flags,
         at += strcspn(at, " ");
         if (*at == ' ') *at++ = '\0';
     }
-    server->pid = server->port != 0 ? child_start(args, NULL, true) : -1;
+    server->pid = server->port != 0 ? cmd_child_start(args, NULL, true) : -1;
     for (uint32_t waited = 0; server->pid > 0 && waited < START_S_MAX * 5; waited++) {
         if (server_healthy(server)) return true;
         if (waitpid(server->pid, NULL, WNOHANG) != 0) {

@@ -32,21 +32,11 @@ static const struct part parts[] = {
     {"decisions", "exits, starts and submissions of all kinds on a full fleet",
      bench_sched_decisions},
     {"slurm", "beside Slurm, where it is installed", bench_sched_slurm},
-#ifdef MR_BENCH_SCHED_PACKING
     {"packing", "openb lists beside FGD", bench_sched_packing},
-#endif
-#ifdef MR_BENCH_SCHED_DEADLINES
     {"deadlines", "elasticflow traces beside the bound", bench_sched_deadlines},
-#endif
-#ifdef MR_BENCH_SCHED_KUEUE
     {"kueue", "Kueue's generators beside Kueue", bench_sched_kueue},
-#endif
-#ifdef MR_BENCH_SCHED_WHEN
     {"when", "how often a start lies in its estimate's band", bench_sched_when},
-#endif
-#ifdef MR_BENCH_SCHED_GOODPUT
     {"goodput", "a 100,000-GPU job under published failure rates", bench_sched_goodput},
-#endif
 };
 
 /* For --quick and tests: a few dozen MiB instead of the fleet's. */
@@ -410,17 +400,6 @@ int bench_sched_decisions(struct bench_report *report)
     bench_add(report, &rate);
     bench_cloud_free(c);
     free(samples);
-    return 0;
-}
-
-/* --- beside Slurm -------------------------------------------------------------------------- */
-
-int bench_sched_slurm(struct bench_report *report)
-{
-    bool there = access("/usr/sbin/slurmctld", X_OK) == 0;
-    bench_bar_low(report, "placements beside Slurm, 1,000 nodes", -1, "1/s", -1,
-                  there ? "slurmctld is here, but no comparison with it is written yet"
-                        : "Slurm is not installed (Debian: slurm-wlm)");
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Private to cmd: the parts of `bench sched`, one function each, selectable by name.
  *
- * A part in a file of its own is called bench_sched_NAME.c and defines bench_sched_NAME; the build
- * sees the file and the table in bench_sched.c lists it.
+ * A part in a file of its own is called bench_sched_NAME.c and defines bench_sched_NAME; the table
+ * in bench_sched.c lists it.
  */
 #ifndef MR_CMD_BENCH_SCHED_H
 #define MR_CMD_BENCH_SCHED_H

@@ -20,12 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <yyjson.h>
 
 #include "bench.h"
 #include "cmd.h"
+#include "cmd_child.h"
 
 #define CONNECTIONS 32u
 #define IN_A_CALL   512u
@@ -47,43 +47,27 @@ struct load {
 
 /* --- the daemon ------------------------------------------------------------------------------- */
 
-/* Runs this program with the arguments on the bench's home; its standard output. */
-static int run_self(const struct load *load, const char *arguments, char *ret, size_t size)
+/* `env MILLRACE_HOME=HOME millrace`, to be followed by the arguments of a call. */
+static int millrace_on(const struct load *load, char *ret_home, char *ret_self, size_t size)
 {
-    char self[4096], command[8192];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    ssize_t n = readlink("/proc/self/exe", ret_self, size - 1);
     if (n <= 0) return MR_EIO;
-    self[n] = 0;
-    int pipes[2];
-    if (pipe2(pipes, O_CLOEXEC) != 0) return MR_EIO;
-    (void)snprintf(command, sizeof command, "MILLRACE_HOME='%s' '%s' %s", load->home, self,
-                   arguments);
-    pid_t child = fork();
-    if (child == 0) {
-        (void)dup2(pipes[1], 1);
-        int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
-        if (quiet >= 0) (void)dup2(quiet, 2);
-        (void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-        _exit(127);
-    }
-    (void)close(pipes[1]);
-    size_t used = 0;
-    for (ssize_t got; used + 1 < size && (got = read(pipes[0], ret + used, size - 1 - used)) > 0;)
-        used += (size_t)got;
-    ret[used] = 0;
-    (void)close(pipes[0]);
-    int status = 1;
-    if (child < 0 || waitpid(child, &status, 0) != child) return MR_EIO;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : MR_EIO;
+    ret_self[n] = 0;
+    (void)snprintf(ret_home, size, "MILLRACE_HOME=%s", load->home);
+    return 0;
 }
 
 static int daemon_start(struct load *load)
 {
-    char said[8192];
-    int error = run_self(load, "up -d --no-model --size fleet --listen 127.0.0.1:0 --json", said,
-                         sizeof said);
+    char home[4096], self[4096];
+    mr_cleanup(mr_buf_done) struct mr_buf said;
+    mr_buf_init(&said, 65536);
+    int error = millrace_on(load, home, self, sizeof self);
     if (error != 0) return error;
-    yyjson_doc *doc = yyjson_read(said, strlen(said), 0);
+    const char *const up[] = {"env",    home,    self,       "up",          "-d",     "--no-model",
+                              "--size", "fleet", "--listen", "127.0.0.1:0", "--json", NULL};
+    if (cmd_child_run(up, &said, true) != 0) return MR_EIO;
+    yyjson_doc *doc = yyjson_read((const char *)said.p, said.n, 0);
     yyjson_val *root = yyjson_doc_get_root(doc);
     const char *url = yyjson_get_str(yyjson_obj_get(root, "url"));
     const char *key = yyjson_get_str(yyjson_obj_get(root, "api_key"));
@@ -99,14 +83,11 @@ static int daemon_start(struct load *load)
     return error;
 }
 
-static void home_remove(const char *home)
+static void daemon_stop(const struct load *load)
 {
-    pid_t child = fork();
-    if (child == 0) {
-        (void)execl("/bin/rm", "rm", "-rf", home, (char *)NULL);
-        _exit(127);
-    }
-    if (child > 0) (void)waitpid(child, NULL, 0);
+    char home[4096], self[4096];
+    const char *const down[] = {"env", home, self, "down", "--all", NULL};
+    if (millrace_on(load, home, self, sizeof self) == 0) (void)cmd_child_run(down, NULL, true);
 }
 
 /* --- the client ------------------------------------------------------------------------------- */
@@ -283,13 +264,12 @@ static int bars(struct bench_report *report, struct load *load)
 int bench_submit(struct bench_report *report)
 {
     struct load load = {.home = "/var/tmp/millrace-bench-XXXXXX"};
-    char said[8192];
     if (mkdtemp(load.home) == NULL) return MR_EIO;
     load.conns = calloc(CONNECTIONS, sizeof *load.conns);
     int error = load.conns != NULL ? daemon_start(&load) : MR_ENO_MEMORY;
     if (error == 0) error = bars(report, &load);
-    (void)run_self(&load, "down --all", said, sizeof said);
-    home_remove(load.home);
+    daemon_stop(&load);
+    cmd_folder_remove(load.home);
     free(load.conns);
     free(load.request);
     return error;

@@ -11,22 +11,18 @@
  * Fails:  when millrace-train cannot run; without PyTorch the bars have no peer and say so.
  * Ends:   bench_train.
  */
-#include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <yyjson.h>
 
 #include "bench.h"
+#include "cmd_child.h"
 
 #define OUTPUT_BYTES_MAX (1u << 20)
 #define ROUNDS           3u
 #define PEER_MISSING     "PyTorch is not there; `tools/setup torch` installs it (3 GB)"
-
-extern char **environ;
 
 struct bench {
     struct bench_report *report;
@@ -39,30 +35,6 @@ struct bench {
     double eager, compiled; /* the peer's best; negative: none */
     char eager_name[64], compiled_name[64];
 };
-
-/* Runs to the end; standard output into `out`. False when it did not end with 0. */
-static bool child_run(const char *const *args, struct mr_buf *out)
-{
-    posix_spawn_file_actions_t actions;
-    int pipes[2], status = -1;
-    pid_t pid;
-    char chunk[4096];
-    ssize_t n;
-    if (pipe2(pipes, O_CLOEXEC) != 0) return false;
-    if (posix_spawn_file_actions_init(&actions) != 0) return false;
-    (void)posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
-    /* posix_spawnp does not write to its arguments. */
-    int error =
-        posix_spawnp(&pid, args[0], &actions, NULL, (char *const *)(uintptr_t)args, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    (void)close(pipes[1]);
-    while (error == 0 && (n = read(pipes[0], chunk, sizeof chunk)) > 0) {
-        mr_buf_put(out, chunk, (size_t)n);
-    }
-    (void)close(pipes[0]); /* only read from */
-    if (error != 0 || waitpid(pid, &status, 0) != pid) return false;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 && !out->failed;
-}
 
 static double number(yyjson_val *object, const char *key)
 {
@@ -88,7 +60,7 @@ static int ours_run(struct bench *b, uint32_t ranks, const char *batch, uint32_t
     for (size_t i = 0; i < MR_COUNT_OF(own) - (b->product[0] == 0 ? 2u : 0u); i++)
         args[count++] = own[i];
     mr_buf_init(&out, OUTPUT_BYTES_MAX);
-    if (!child_run(args, &out)) return MR_EUNAVAILABLE;
+    if (cmd_child_run(args, &out, false) != 0) return MR_EUNAVAILABLE;
     yyjson_doc *doc = yyjson_read((const char *)out.p, out.n, 0);
     yyjson_val *root = yyjson_doc_get_root(doc);
     const char *product = yyjson_get_str(yyjson_obj_get(root, "product"));
@@ -130,7 +102,7 @@ static void peer_run(struct bench *b)
     mr_buf_init(&out, OUTPUT_BYTES_MAX);
     if (access(b->python, X_OK) != 0 || access(b->script, R_OK) != 0) return;
     (void)setenv("OMP_NUM_THREADS", "1", 1); /* read when PyTorch is loaded */
-    if (!child_run(args, &out)) return;
+    if (cmd_child_run(args, &out, false) != 0) return;
     yyjson_doc *doc = yyjson_read((const char *)out.p, out.n, 0);
     peer_take(b, yyjson_obj_get(yyjson_doc_get_root(doc), "results"));
     yyjson_doc_free(doc);

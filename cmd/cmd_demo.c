@@ -11,19 +11,17 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <yyjson.h>
 
 #include "bench.h"
 #include "cmd.h"
+#include "cmd_child.h"
 
 #define BURST_CHATS   12u
 #define WAIT_S        180u
@@ -77,25 +75,10 @@ static void pause_ms(uint32_t ms)
 /* --- the daemon of the demo ---------------------------------------------------------------------
  */
 
-/* Runs `millrace ARGUMENTS…`; its standard output goes nowhere. The exit code. */
-static int run_self(struct demo *demo, const char *const arguments[])
-{
-    posix_spawn_file_actions_t actions;
-    pid_t child;
-    int status = 0;
-    if (posix_spawn_file_actions_init(&actions) != 0) return -1;
-    (void)posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    int error = posix_spawn(&child, demo->cmd->self, &actions, NULL,
-                            (char *const *)(uintptr_t)arguments, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    if (error != 0 || waitpid(child, &status, 0) != child) return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static int start(struct demo *demo)
 {
-    const char *const up[] = {"millrace",   "up",       "-d",          "--json",
-                              "--no-model", "--listen", "127.0.0.1:0", NULL};
+    const char *const up[] = {demo->cmd->self, "up",       "-d",          "--json",
+                              "--no-model",    "--listen", "127.0.0.1:0", NULL};
     snprintf(demo->home, sizeof demo->home, "/tmp/millrace-demo-XXXXXX");
     if (mkdtemp(demo->home) == NULL) return cmd_fail("no temporary folder: %s", strerror(errno));
     if (setenv("MILLRACE_HOME", demo->home, 1) != 0 || unsetenv("MILLRACE_URL") != 0 ||
@@ -105,7 +88,7 @@ static int start(struct demo *demo)
     free(demo->cmd->home);
     demo->cmd->home = strdup(demo->home);
     uint64_t before_ns = bench_now_ns();
-    if (run_self(demo, up) != 0) return cmd_fail("the demo's daemon did not start");
+    if (cmd_child_run(up, NULL, false) != 0) return cmd_fail("the demo's daemon did not start");
     int code = cmd_client_open(demo->cmd, &demo->client);
     if (code != 0) return code;
     struct mr_str node = MR_STR("{\"id\":1,\"cpu_milli\":2000,\"mem_mib\":8192}");
@@ -118,15 +101,13 @@ static int start(struct demo *demo)
 
 static void stop(struct demo *demo, bool keep)
 {
-    const char *const down[] = {"millrace", "down", "--all", "--json", NULL};
-    const char *const rm[] = {"rm", "-rf", demo->home, NULL};
-    pid_t child;
+    const char *const down[] = {demo->cmd->self, "down", "--all", "--json", NULL};
     cmd_client_close(&demo->client);
-    (void)run_self(demo, down); /* says itself what it could not stop */
+    (void)cmd_child_run(down, NULL, false); /* says itself what it could not stop */
     if (keep) {
         cmd_say("the demo's home is kept: %s", demo->home);
-    } else if (posix_spawnp(&child, "rm", NULL, NULL, (char *const *)(uintptr_t)rm, environ) == 0) {
-        (void)waitpid(child, NULL, 0);
+    } else {
+        cmd_folder_remove(demo->home);
     }
 }
 
