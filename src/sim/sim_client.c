@@ -84,9 +84,10 @@ static void ask_submit(struct sim_client *client)
         (void)snprintf(
             body, sizeof body,
             "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
-            "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},"
+            "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},%s"
             "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
-            (unsigned long long)job->key, (unsigned long long)job->key);
+            (unsigned long long)job->key, sim_draw(sim, 0, 1) == 0 ? "\"spread\":\"node\"," : "",
+            (unsigned long long)job->key);
     } else {
         bool fails = sim_draw(sim, 0, 5) == 0;
         bool elastic = sim_draw(sim, 0, 2) == 0;
@@ -104,8 +105,10 @@ static void ask_submit(struct sim_client *client)
             n += (size_t)snprintf(more + n, sizeof more - n, "\"reservation\":%llu,",
                                   (unsigned long long)reservation);
         if (sim_draw(sim, 0, 1) == 0)
-            (void)snprintf(more + n, sizeof more - n, "\"estimate\":\"%us\",",
-                           (uint32_t)(1 + 2 * plan_us / SIM_SECOND_US));
+            n += (size_t)snprintf(more + n, sizeof more - n, "\"estimate\":\"%us\",",
+                                  (uint32_t)(1 + 2 * plan_us / SIM_SECOND_US));
+        if (spares == 0 && reservation == 0 && sim_draw(sim, 0, 3) == 0)
+            (void)snprintf(more + n, sizeof more - n, "\"spread\":\"node\",");
         (void)snprintf(
             body, sizeof body,
             "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
