@@ -257,6 +257,20 @@ static void engine_start(struct mr_engine *engine, const struct mr_engine_start 
     sim_leave(sim, tag);
 }
 
+/* Its start and its stop were decided in one group of records, and the daemon died before it had
+ * told us of the start: it never was, so the others of its gang were alone. */
+static void never_started(struct sim *sim, struct mr_lease_id id)
+{
+    struct mr_lease_info info;
+    if (mr_core_lease(mr_ctl_core(sim->ctl), id, &info) != 0) return;
+    if (info.state != MR_LEASE_STOPPING || info.started_us != 0) return;
+    for (size_t i = 0; i < sim->engine.capacity; i++) {
+        struct sim_lease *lease = &sim->engine.leases[i];
+        if (lease->state != SIM_LEASE_UNKNOWN && lease->workload == info.workload.v)
+            lease->disturbed = true;
+    }
+}
+
 static void engine_adopt(struct mr_engine *engine, struct mr_lease_id id)
 {
     struct sim *sim = engine_of(engine)->sim;
@@ -266,6 +280,7 @@ static void engine_adopt(struct mr_engine *engine, struct mr_lease_id id)
         known_again(sim, lease);
     } else {
         struct sim_lease lost = {.id = id.v, .exit_kind = MR_EXIT_LOST};
+        never_started(sim, id);
         tell(sim, MR_ENGINE_EXITED, &lost);
     }
     sim_leave(sim, tag);
