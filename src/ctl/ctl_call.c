@@ -51,7 +51,7 @@ void ctl_answer(struct mr_ctl *ctl, struct mr_ctl_call *call, int error)
     ctl->env->ops->post(ctl->env, call->reply_lane, &call->post);
 }
 
-static void refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const char *text)
+void ctl_refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const char *text)
 {
     ctl_problem(call, "%s", text);
     ctl_answer(ctl, call, error);
@@ -59,7 +59,7 @@ static void refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, cons
 
 /* --- changing calls --------------------------------------------------------------------------- */
 
-static struct ctl_group_call *group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left)
+struct ctl_group_call *ctl_group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left)
 {
     struct ctl_group_call *group = mr_alloc_zero(sizeof *group);
     if (group == NULL) {
@@ -75,12 +75,13 @@ static struct ctl_group_call *group_new(struct mr_ctl *ctl, struct mr_ctl_call *
 /* One record, answered with `out` as it stands. */
 static void change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record)
 {
-    struct ctl_group_call *group = group_new(ctl, call, 1);
+    struct ctl_group_call *group = ctl_group_new(ctl, call, 1);
     if (group == NULL) return;
     record->event.time_us = ctl->env->ops->now_us(ctl->env);
     if (ctl_push(ctl, record, group) == NULL) {
         mr_free(group);
-        refuse(ctl, call, MR_ELIMIT, "too many changes wait for the disk; try again in a moment");
+        ctl_refuse(ctl, call, MR_ELIMIT,
+                   "too many changes wait for the disk; try again in a moment");
         return;
     }
     ctl_commit(ctl);
@@ -94,219 +95,6 @@ int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_bu
     call->problem_param = (struct mr_str){(const char *)call->out_text.p, param_n};
     ctl_answer(ctl, call, MR_EINVALID);
     return MR_EINVALID;
-}
-
-/* --- submit ----------------------------------------------------------------------------------- */
-
-static bool name_is_served(const struct mr_ctl *ctl, const char *name)
-{
-    for (size_t i = 0; i < ctl->book.service_count; i++) {
-        struct mr_workload_info info;
-        const struct ctl_spec *spec = ctl_spec_find(&ctl->book, ctl->book.services[i]);
-        if (spec == NULL || strcmp(spec->served_name, name) != 0) continue;
-        if (mr_core_workload(ctl->core, (struct mr_workload_id){spec->workload}, &info) != 0)
-            continue;
-        if (!mr_state_final(info.state)) return true;
-    }
-    return false;
-}
-
-/* A digest over tenant, place in the batch and key: keys of two tenants never meet. */
-void ctl_key_of(const struct mr_ctl_call *call, struct mr_tenant_id tenant, uint32_t index,
-                uint64_t *ret_high, uint64_t *ret_low)
-{
-    struct mr_buf text;
-    uint8_t digest[32];
-    if (call->key.n == 0) return;
-    mr_buf_init(&text, SIZE_MAX);
-    mr_buf_put_u32(&text, tenant.v);
-    mr_buf_put_u32(&text, index);
-    mr_buf_put_str(&text, call->key);
-    mr_sha256(text.p, text.n, digest);
-    struct mr_reader reader = mr_reader_from((struct mr_str){(const char *)digest, sizeof digest});
-    *ret_high = mr_read_u64(&reader);
-    *ret_low = mr_read_u64(&reader) | 1; /* both 0 would be none */
-    mr_buf_done(&text);
-}
-
-static void key_of(const struct mr_ctl_call *call, uint32_t index, struct mr_event_submit *event)
-{
-    ctl_key_of(call, event->tenant, index, &event->key_high, &event->key_low);
-}
-
-/* Reads one document into a record; `document` must outlive the push. */
-int ctl_submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document,
-                    struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param)
-{
-    uint64_t now_us = ctl->env->ops->now_us(ctl->env);
-    int error = ctl_spec_read(&ctl->book, document, now_us, submit, problem, param);
-    if (error != 0) return error;
-    submit->event.tenant = call->tenant;
-    if (submit->tenant[0] != 0) {
-        uint32_t id = ctl_tenant_find(&ctl->book, mr_str_from(submit->tenant));
-        if (id == 0 || (!call->admin && id != call->tenant.v)) {
-            mr_buf_printf(problem, "tenant: no tenant '%s' that this key may submit for",
-                          submit->tenant);
-            return MR_EINVALID;
-        }
-        submit->event.tenant.v = id;
-    }
-    if (submit->event.tenant.v == 0) {
-        submit->event.tenant.v = ctl_tenant_find(&ctl->book, MR_STR("default"));
-    }
-    struct mr_workload_id reservation = submit->event.reservation;
-    struct mr_workload_info info;
-    if (reservation.v != 0 && (mr_core_workload(ctl->core, reservation, &info) != 0 ||
-                               info.kind != MR_KIND_RESERVATION || info.maintenance)) {
-        mr_buf_printf(problem, "reservation: no reservation %llu; `millrace reserve` lists them",
-                      (unsigned long long)reservation.v);
-        return MR_EINVALID;
-    }
-    struct mr_reason reason;
-    if (mr_core_possible(ctl->core, &submit->event, &reason)) return 0;
-    mr_reason_put(problem, &reason);
-    return MR_EINVALID;
-}
-
-static int submit_push(struct mr_ctl *ctl, struct ctl_group_call *group, yyjson_val *document,
-                       const struct ctl_submit *submit)
-{
-    size_t n = 0;
-    char *json = yyjson_val_write(document, 0, &n);
-    if (json == NULL) return MR_ENO_MEMORY;
-    struct ctl_record record = {.kind = CTL_RECORD_SUBMIT,
-                                .event = {.kind = MR_EVENT_SUBMIT,
-                                          .time_us = ctl->env->ops->now_us(ctl->env),
-                                          .u.submit = submit->event},
-                                .name = mr_str_from(submit->name),
-                                .served_name = mr_str_from(submit->served_name),
-                                .document = {json, n},
-                                .shared = group->call->admin};
-    int error = n > MR_SPEC_BYTES_MAX ? MR_ETOO_LARGE : 0;
-    if (error == 0 && ctl_push(ctl, &record, group) == NULL) error = MR_ELIMIT;
-    free(json);
-    return error;
-}
-
-static void submit_one(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *document)
-{
-    struct ctl_submit submit;
-    struct mr_buf problem;
-    struct mr_str param = {0};
-    mr_buf_init(&problem, 4096);
-    int error = ctl_submit_read(ctl, call, document, &submit, &problem, &param);
-    if (error == 0) key_of(call, 0, &submit.event);
-    if (error != 0) {
-        (void)ctl_field_problem(ctl, call, &problem, param.n);
-    } else if (submit.served_name[0] != 0 && call->key.n == 0 &&
-               name_is_served(ctl, submit.served_name)) {
-        ctl_problem(call,
-                    "a model is served as '%s' already; give another name, or cancel that one",
-                    submit.served_name);
-        ctl_answer(ctl, call, MR_EEXISTS);
-    } else {
-        struct ctl_group_call *group = group_new(ctl, call, 1);
-        error = group != NULL ? submit_push(ctl, group, document, &submit) : 0;
-        if (error != 0) {
-            mr_free(group);
-            refuse(ctl, call, error,
-                   error == MR_ELIMIT ? "too many submissions wait for the disk; try "
-                                        "again in a moment"
-                                      : mr_error_text(error));
-        } else {
-            ctl_commit(ctl);
-        }
-    }
-    mr_buf_done(&problem);
-}
-
-void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error)
-{
-    struct mr_buf *out = &group->call->out;
-    if (group->number++ > 0) mr_buf_put_char(out, ',');
-    mr_buf_printf(out, "{\"error\":{\"code\":\"%s\",\"message\":", mr_error_name(error));
-    mr_json_put_string(out,
-                       problem->n > 0 ? mr_buf_str(problem) : mr_str_from(mr_error_text(error)));
-    mr_buf_put_str(out, MR_STR("}}"));
-}
-
-/* Each document is taken or refused by itself, in order. A refused one in the middle would break
- * the order of answers, so all are read before any is pushed. */
-static void submit_batch(struct mr_ctl *ctl, struct mr_ctl_call *call, yyjson_val *list)
-{
-    size_t count = yyjson_arr_size(list), index, max;
-    yyjson_val *document;
-    struct mr_buf problem;
-    if (count == 0 || count > MR_BATCH_MAX) {
-        ctl_problem(call, "workloads: wants 1 to %u documents, not %zu", MR_BATCH_MAX, count);
-        ctl_answer(ctl, call, MR_ETOO_LARGE);
-        return;
-    }
-    struct ctl_group_call *group = group_new(ctl, call, 1);
-    if (group == NULL) return;
-    group->batch = true;
-    mr_buf_put_str(&call->out, MR_STR("{\"workloads\":["));
-    mr_buf_init(&problem, 4096);
-    uint32_t pushed = 0;
-    yyjson_arr_foreach(list, index, max, document)
-    {
-        struct ctl_submit submit;
-        struct mr_str param = {0};
-        mr_buf_reset(&problem);
-        int error = ctl_submit_read(ctl, call, document, &submit, &problem, &param);
-        if (error == 0) {
-            key_of(call, (uint32_t)index + 1, &submit.event);
-            group->left++;
-            error = submit_push(ctl, group, document, &submit);
-            if (error != 0) group->left--;
-            pushed += error == 0;
-        }
-        if (error != 0 && pushed > 0) {
-            /* Its place among the answers comes when those before it are through. */
-            struct ctl_record nothing = {.kind = CTL_RECORD_EVENT,
-                                         .event = {.kind = MR_EVENT_TICK}};
-            nothing.event.time_us = ctl->env->ops->now_us(ctl->env);
-            struct ctl_pending *pending = ctl_push(ctl, &nothing, group);
-            if (pending != NULL) {
-                group->left++;
-                pending->refused = error;
-                mr_buf_init(&pending->problem, 4096);
-                mr_buf_put_str(&pending->problem, mr_buf_str(&problem));
-            } else {
-                ctl_batch_problem(group, &problem, error);
-            }
-        } else if (error != 0) {
-            ctl_batch_problem(group, &problem, error);
-        }
-    }
-    mr_buf_done(&problem);
-    if (--group->left == 0) { /* none was taken */
-        mr_buf_put_str(&call->out, MR_STR("]}"));
-        ctl_answer(ctl, call, 0);
-        mr_free(group);
-        return;
-    }
-    ctl_commit(ctl);
-}
-
-static void op_submit(struct mr_ctl *ctl, struct mr_ctl_call *call)
-{
-    yyjson_read_err why;
-    yyjson_doc *doc =
-        yyjson_read_opts((char *)(uintptr_t)call->body.p, call->body.n, 0, NULL, &why);
-    yyjson_val *root = yyjson_doc_get_root(doc), *list = yyjson_obj_get(root, "workloads");
-    if (doc == NULL) {
-        ctl_problem(call, "the document is no JSON: %s at byte %zu", why.msg, why.pos);
-        ctl_answer(ctl, call, MR_ESYNTAX);
-    } else if (yyjson_is_arr(list) && yyjson_obj_size(root) > 1) {
-        ctl_problem(call, "workloads: nothing else may stand beside it");
-        ctl_answer(ctl, call, MR_EINVALID);
-    } else if (yyjson_is_arr(list)) {
-        submit_batch(ctl, call, list);
-    } else {
-        submit_one(ctl, call, root);
-    }
-    yyjson_doc_free(doc);
 }
 
 /* --- workloads -------------------------------------------------------------------------------- */
@@ -340,7 +128,7 @@ yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call)
     yyjson_doc *doc = yyjson_read(call->body.p, call->body.n, 0);
     if (yyjson_is_obj(yyjson_doc_get_root(doc))) return doc;
     yyjson_doc_free(doc);
-    refuse(ctl, call, MR_ESYNTAX, "the body must be a JSON map");
+    ctl_refuse(ctl, call, MR_ESYNTAX, "the body must be a JSON map");
     return NULL;
 }
 
@@ -349,7 +137,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     struct mr_workload_info info;
     if (!find(ctl, call, &info)) return;
     if (info.kind == MR_KIND_RESERVATION) {
-        refuse(ctl, call, MR_ESTATE, "a reservation has one size; cancel it and book another");
+        ctl_refuse(ctl, call, MR_ESTATE, "a reservation has one size; cancel it and book another");
         return;
     }
     yyjson_doc *doc = ctl_body_json(ctl, call);
@@ -369,7 +157,7 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     if (error != 0) {
         (void)ctl_field_problem(ctl, call, &problem, param.n);
     } else if (mr_state_final(info.state)) {
-        refuse(ctl, call, MR_ESTATE, "it has ended");
+        ctl_refuse(ctl, call, MR_ESTATE, "it has ended");
     } else {
         struct ctl_record record = {
             .kind = CTL_RECORD_EVENT,
@@ -407,7 +195,7 @@ static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
         ctl_problem(call, "no %s %llu", domain ? "domain" : "node", (unsigned long long)call->id);
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (found == MR_COUNT_OF(states)) {
-        refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
+        ctl_refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
     } else {
         struct ctl_record record = {.kind = CTL_RECORD_EVENT,
                                     .event = {.kind = MR_EVENT_NODE_STATE,
@@ -530,9 +318,9 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
                     (int)MR_MIN(tenant.n, 64u), tenant.p != NULL ? tenant.p : "");
         ctl_answer(ctl, call, MR_ENOT_FOUND);
     } else if (!admin && role.n > 0 && !mr_str_equal(role, MR_STR("user"))) {
-        refuse(ctl, call, MR_EINVALID, "role: wants user or admin");
+        ctl_refuse(ctl, call, MR_EINVALID, "role: wants user or admin");
     } else if (ctl->book.key_count >= CTL_KEYS_MAX) {
-        refuse(ctl, call, MR_ELIMIT, "no more keys fit; revoke some");
+        ctl_refuse(ctl, call, MR_ELIMIT, "no more keys fit; revoke some");
     } else {
         struct ctl_record record = {
             .kind = CTL_RECORD_KEY,
@@ -561,7 +349,7 @@ static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
     bool known = false;
     if (key.n > 0) mr_sha256(key.p, key.n, record.key.sha256);
     if (key.n == 0 && mr_hex_get(hex, record.key.sha256, 32) != 0) {
-        refuse(ctl, call, MR_EINVALID, "give key, or sha256 with 64 hex digits");
+        ctl_refuse(ctl, call, MR_EINVALID, "give key, or sha256 with 64 hex digits");
         yyjson_doc_free(doc);
         return;
     }
@@ -569,7 +357,7 @@ static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
         known = known || memcmp(ctl->book.keys[i].sha256, record.key.sha256, 32) == 0;
     }
     if (!known) {
-        refuse(ctl, call, MR_ENOT_FOUND, "no such key");
+        ctl_refuse(ctl, call, MR_ENOT_FOUND, "no such key");
     } else {
         mr_buf_put_str(&call->out, MR_STR("{\"revoked\":true}"));
         change(ctl, call, &record);
@@ -586,87 +374,6 @@ static void op_meter(struct mr_ctl *ctl, struct mr_ctl_call *call)
     change(ctl, call, &record);
 }
 
-static struct ctl_load *load_of(struct mr_ctl *ctl, uint64_t workload)
-{
-    for (size_t i = 0; i < ctl->load_count; i++) {
-        if (ctl->loads[i].workload == workload) return &ctl->loads[i];
-    }
-    if (ctl->load_count == ctl->load_capacity) {
-        size_t capacity = ctl->load_capacity > 0 ? 2 * ctl->load_capacity : 8;
-        struct ctl_load *loads = mr_realloc(ctl->loads, capacity * sizeof *loads);
-        if (loads == NULL) return NULL;
-        ctl->loads = loads;
-        ctl->load_capacity = capacity;
-    }
-    ctl->loads[ctl->load_count] = (struct ctl_load){.workload = workload};
-    return &ctl->loads[ctl->load_count++];
-}
-
-static void load_timer(void *arg)
-{
-    struct mr_ctl *ctl = arg;
-    ctl->load_timer = NULL;
-    ctl_load_flush(ctl);
-}
-
-static void load_sum(const struct ctl_load *load, uint32_t *ret_running, uint32_t *ret_waiting)
-{
-    uint32_t running = 0, waiting = 0;
-    for (size_t i = 0; i < MR_COUNT_OF(load->running); i++) {
-        running += load->running[i];
-        waiting += load->waiting[i];
-    }
-    *ret_running = running;
-    *ret_waiting = waiting;
-}
-
-void ctl_load_flush(struct mr_ctl *ctl)
-{
-    uint64_t now_us = ctl->env->ops->now_us(ctl->env), next_us = UINT64_MAX;
-    for (size_t i = 0; i < ctl->load_count; i++) {
-        struct ctl_load *load = &ctl->loads[i];
-        struct mr_workload_info info;
-        uint32_t running, waiting;
-        if (!load->dirty) continue;
-        if (now_us < load->told_us + CTL_LOAD_US) {
-            next_us = MR_MIN(next_us, load->told_us + CTL_LOAD_US);
-            continue;
-        }
-        load->dirty = false;
-        load_sum(load, &running, &waiting);
-        bool same = running == load->told_running && waiting == load->told_waiting;
-        if (same && load->told_us != 0) continue;
-        if (mr_core_workload(ctl->core, (struct mr_workload_id){load->workload}, &info) != 0 ||
-            mr_state_final(info.state)) {
-            ctl->loads[i--] = ctl->loads[--ctl->load_count]; /* it has ended; i wraps to the next */
-            continue;
-        }
-        load->told_running = running;
-        load->told_waiting = waiting;
-        load->told_us = now_us;
-        struct mr_event event = {.kind = MR_EVENT_LOAD,
-                                 .u.load = {{load->workload}, running, waiting}};
-        ctl_push_event(ctl, &event, 0);
-    }
-    if (next_us == UINT64_MAX || ctl->load_timer != NULL || ctl->stopping) return;
-    if (ctl->env->ops->timer_start(ctl->env, next_us, load_timer, ctl, &ctl->load_timer) != 0) {
-        ctl->load_timer = NULL;
-    }
-}
-
-/* Answered at once: a load that is lost is said again. */
-static void op_load(struct mr_ctl *ctl, struct mr_ctl_call *call)
-{
-    struct ctl_load *load = load_of(ctl, call->load.workload.v);
-    if (load != NULL && call->reply_lane < MR_COUNT_OF(load->running)) {
-        load->running[call->reply_lane] = call->load.running;
-        load->waiting[call->reply_lane] = call->load.waiting;
-        load->dirty = true;
-        ctl_load_flush(ctl);
-    }
-    ctl_answer(ctl, call, 0);
-}
-
 /* --- dispatch --------------------------------------------------------------------------------- */
 
 static bool is_admins(enum mr_ctl_op op)
@@ -680,7 +387,7 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     switch (call->op) {
     case MR_CTL_SUBMIT:
-        op_submit(ctl, call);
+        ctl_submit_take(ctl, call);
         break;
     case MR_CTL_CANCEL:
         op_cancel(ctl, call);
@@ -711,7 +418,7 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
         op_meter(ctl, call);
         break;
     case MR_CTL_LOAD:
-        op_load(ctl, call);
+        ctl_load_take(ctl, call);
         break;
     case MR_CTL_WHEN:
         ctl_forecast(ctl, call);
@@ -736,9 +443,9 @@ static void receive(struct mr_post *post)
     call->error = 0;
     call->problem = call->problem_param = (struct mr_str){0};
     if (!ctl->live || ctl->dead || (ctl->stopping && call->op != MR_CTL_METER)) {
-        refuse(ctl, call, MR_EUNAVAILABLE, "Millrace is stopping");
+        ctl_refuse(ctl, call, MR_EUNAVAILABLE, "Millrace is stopping");
     } else if (is_admins(call->op) && !call->admin) {
-        refuse(ctl, call, MR_EFORBIDDEN, "this needs an administrator's key");
+        ctl_refuse(ctl, call, MR_EFORBIDDEN, "this needs an administrator's key");
     } else {
         dispatch(ctl, call);
     }

@@ -217,17 +217,30 @@ void ctl_effect(void *ctl, const struct mr_effect *effect);
 void ctl_answer(struct mr_ctl *ctl, struct mr_ctl_call *call, int error);
 void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void ctl_load_flush(struct mr_ctl *ctl);
+void ctl_refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const char *text);
+/* For a call of so many records; NULL: the call is answered already. */
+struct ctl_group_call *ctl_group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left);
 /* The body as a JSON map; NULL: the call is answered already. */
 struct yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call);
-/* A workload's document into the event that submits it, for the key's tenant or another. */
-int ctl_submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, struct yyjson_val *document,
-                    struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param);
 /* The answer names the field that is wrong. */
 int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
                       size_t param_n);
+
+/* ctl_submit.c */
+/* Takes the submission or the batch of them in the call's body. */
+void ctl_submit_take(struct mr_ctl *ctl, struct mr_ctl_call *call);
+/* A workload's document into the event that submits it, for the key's tenant or another. */
+int ctl_submit_read(struct mr_ctl *ctl, struct mr_ctl_call *call, struct yyjson_val *document,
+                    struct ctl_submit *submit, struct mr_buf *problem, struct mr_str *param);
 /* One refused document's place in the answer of a batch. */
 void ctl_batch_problem(struct ctl_group_call *group, const struct mr_buf *problem, int error);
+/* 128 bits over tenant, place in the batch and the call's idempotency key; 0: it has none. */
+void ctl_key_of(const struct mr_ctl_call *call, struct mr_tenant_id tenant, uint32_t index,
+                uint64_t *ret_high, uint64_t *ret_low);
+
+/* ctl_load.c */
+void ctl_load_take(struct mr_ctl *ctl, struct mr_ctl_call *call); /* answers at once */
+void ctl_load_flush(struct mr_ctl *ctl);
 
 /* ctl_look.c */
 void ctl_look(struct mr_ctl *ctl,
@@ -245,9 +258,6 @@ void ctl_put_reason(struct mr_buf *out, const struct mr_reason *reason); /* a JS
 int ctl_reserve_read(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
                      struct ctl_record *record);
 void ctl_put_reservations(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out);
-/* 128 bits over tenant, place in the batch and the call's idempotency key; 0: it has none. */
-void ctl_key_of(const struct mr_ctl_call *call, struct mr_tenant_id tenant, uint32_t index,
-                uint64_t *ret_high, uint64_t *ret_low);
 void ctl_put_time(struct mr_buf *out, const char *name, uint64_t time_us); /* null: 0 */
 
 bool ctl_find(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_workload_info *ret);
