@@ -111,7 +111,6 @@ uint32_t core_book_plan(struct mr_core *core, const struct core_booking *booking
 {
     struct core_released_kept kept;
     uint32_t entries, lent = 0, next = 16;
-    bool services = false;
     MR_ASSERT(core->plan_count == 0 && booking->begin_us >= core->now_us);
     core_hold_yield(core, 0); /* holds are found other room within the step */
     core_released_keep(core, &kept);
@@ -126,10 +125,9 @@ uint32_t core_book_plan(struct mr_core *core, const struct core_booking *booking
     }
     if (entries == 0) {
         services_lend(core, booking->begin_us, false);
-        services = true;
         entries = plan_once(core, booking, ret_type);
+        services_lend(core, booking->begin_us, true);
     }
-    if (services) services_lend(core, booking->begin_us, true);
     (void)jobs_lend(core, booking->begin_us, 0, lent, true);
     calendars_show(core, 0);
     core_released_back(core, &kept);

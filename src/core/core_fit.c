@@ -15,6 +15,23 @@
 /* --- shapes --------------------------------------------------------------------------------------
  */
 
+struct core_request core_request_make(const struct mr_core *core, uint32_t workload,
+                                      uint32_t tasks_min, uint32_t tasks_max)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    bool service = core_is_service(w);
+    return (struct core_request){
+        .shape = &w->shape,
+        .topology = service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
+        .tasks_min = tasks_min,
+        .tasks_max = tasks_max,
+        .segment = w->segment,
+        .world_max = tasks_max,
+        .spread = (enum mr_spread)w->spread,
+        .spread_max = w->spread_max,
+        .workload = workload};
+}
+
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type)
 {
     if (shape->accel_milli == 0) return true;
@@ -458,8 +475,7 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
                               .a = free,
                               .b = core_shape_needs(shape, resource) * tasks};
     for (uint32_t i = 0; i < count; i++) {
-        bool holds = request_holds(core, types[i], request);
-        if (holds) {
+        if (request_holds(core, types[i], request)) {
             *ret = (struct mr_reason){.code = MR_REASON_NONE}; /* its turn just has not come */
             return;
         }

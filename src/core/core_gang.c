@@ -56,12 +56,8 @@ bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *re
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->phase == CORE_WAITING && w->lease_count == w->claimed);
-    struct core_request request = {.shape = &w->shape,
-                                   .topology = (enum mr_topology)w->topology,
-                                   .tasks_min = w->tasks_min,
-                                   .tasks_max = w->tasks_max + w->spares,
-                                   .world_max = w->tasks_max};
-    core_request_rules(core, workload, &request);
+    struct core_request request = core_request_make(core, workload, w->tasks_min, w->tasks_max);
+    request.tasks_max += w->spares;
     struct core_bound bound;
     uint8_t type = 0;
     uint32_t tasks = 0;

@@ -176,12 +176,8 @@ bool core_hold_make(struct mr_core *core, uint32_t workload)
     struct mr_reason reason;
     uint8_t type = 0;
     if (core->hold_count == CORE_HOLDS || w->planned != 0) return false;
-    struct core_request request = {.shape = &w->shape,
-                                   .topology = (enum mr_topology)w->topology,
-                                   .tasks_min = w->tasks_min,
-                                   .tasks_max = w->tasks_min,
-                                   .world_max = w->tasks_min};
-    core_request_rules(core, workload, &request);
+    const struct core_request request =
+        core_request_make(core, workload, w->tasks_min, w->tasks_min);
     if (core_place_never(core, &request, &reason)) return false;
     struct ends ends;
     ends_init(core, &ends);

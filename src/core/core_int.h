@@ -541,6 +541,10 @@ struct core_request {
     uint32_t spread_max;
     uint32_t workload; /* whose leases count where it is spread */
 };
+/* Room for so many tasks of the workload, by its rules; its shape is not copied. A service's
+ * replicas are placed one by one: it has no topology. */
+struct core_request core_request_make(const struct mr_core *core, uint32_t workload,
+                                      uint32_t tasks_min, uint32_t tasks_max);
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
 /* What one task needs of it: thousandths of a vCPU or a device, MiB. */
 uint64_t core_shape_needs(const struct mr_shape *shape, enum mr_resource resource);
@@ -623,8 +627,6 @@ uint32_t core_spread_plan(struct mr_core *core, const struct core_request *reque
  */
 bool core_spread_holds(const struct mr_core *core, uint32_t type,
                        const struct core_request *request);
-/* What a workload asks of places, beside its size. */
-void core_request_rules(const struct mr_core *core, uint32_t workload, struct core_request *ret);
 
 /* core_reason.c */
 void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason);

@@ -129,13 +129,7 @@ static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr
     }
     bool service = core_is_service(w);
     uint32_t least = service ? 1 : w->tasks_min;
-    struct core_request request = {.shape = &w->shape,
-                                   .topology =
-                                       service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
-                                   .tasks_min = least,
-                                   .tasks_max = least,
-                                   .world_max = least};
-    core_request_rules(core, workload, &request);
+    const struct core_request request = core_request_make(core, workload, least, least);
     struct core_ask ask = {.shape = &w->shape,
                            .tenant = w->tenant,
                            .most = least,

@@ -90,6 +90,12 @@ static void member_free(struct mr_core *core, uint32_t workload)
 
 /* --- who has to go --------------------------------------------------------------------------- */
 
+static bool is_member(const struct mr_core *core, const struct core_reserved *r,
+                      const struct core_workload *w)
+{
+    return w->reserved != 0 && core_reserved(core, w->reserved) == r;
+}
+
 /* When the lease is asked to go for the reservation, a member at its end, anybody else at its
  * begin; UINT64_MAX: not at all. What cannot be stopped, and was not to end by then, was there
  * before, and the promise was found beside it. */
@@ -97,7 +103,7 @@ static uint64_t goes_us(const struct mr_core *core, const struct core_reserved *
                         const struct core_lease *l)
 {
     const struct core_workload *w = core_workload(core, l->workload);
-    bool member = w->reserved != 0 && core_reserved(core, w->reserved) == r;
+    bool member = is_member(core, r, w);
     uint64_t target_us = r->active ? r->end_us : r->begin_us;
     uint64_t grace_us = MR_MIN(w->grace_us, CORE_RESERVE_LEAD_US);
     if (l->state == MR_LEASE_STOPPING || member != (r->active != 0)) return UINT64_MAX;
@@ -115,8 +121,8 @@ static void lease_go(struct mr_core *core, const struct core_reserved *r, uint32
     uint32_t workload = l->workload;
     core_trace(core, "workload %llu goes from node %u, which is reserved",
                (unsigned long long)core_workload(core, workload)->id, l->node);
-    struct core_workload *w = core_workload(core, workload);
-    bool member = w->reserved != 0 && core_reserved(core, w->reserved) == r;
+    const struct core_workload *w = core_workload(core, workload);
+    bool member = is_member(core, r, w);
     if (member && w->phase == CORE_WAITING) { /* it held room */
         member_free(core, workload);
         return;
@@ -226,9 +232,8 @@ static void missing_find(struct mr_core *core, uint32_t reserved)
     uint8_t type = r->accel_type;
     bool near = !core_topology_unbounded(booking.topology);
     if (near && r->window_first != 0) {
-        enum core_level level = booking.topology == MR_TOPOLOGY_BLOCK  ? CORE_BLOCK
-                                : booking.topology == MR_TOPOLOGY_CELL ? CORE_CELL
-                                                                       : CORE_DOMAIN;
+        uint32_t levels = MR_MAX(core_topology_levels(booking.topology), 1u); /* a node: nearby */
+        enum core_level level = core_topology_widen[levels - 1];
         const struct core_node *n = core_node(core, core_window(core, r->window_first)->node);
         booking.place = core_place_above(core, n->place, level);
     }

@@ -247,12 +247,8 @@ static bool units_shrink(struct mr_core *core, struct core_units *room)
         struct core_unit *unit = &room->units[i];
         if (!unit->needed || !unit->shrink) continue;
         const struct core_workload *v = core_workload(core, unit->workload);
-        struct core_request request = {.shape = &v->shape,
-                                       .topology = (enum mr_topology)v->topology,
-                                       .tasks_min = v->tasks_min,
-                                       .tasks_max = v->tasks - 1,
-                                       .world_max = v->tasks - 1};
-        core_request_rules(core, unit->workload, &request);
+        const struct core_request request =
+            core_request_make(core, unit->workload, v->tasks_min, v->tasks - 1);
         uint8_t type = 0;
         struct core_bound bound;
         uint32_t tasks = core_plan_allowed(core, unit->workload, &request, &type, &bound);
@@ -409,12 +405,8 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
                                  .borrow = w->preemptible != 0};
     uint32_t more = core_quota_tasks(core, &ask, &bound);
     if (w->tasks + more < tasks_min) return false;
-    struct core_request request = {.shape = &same,
-                                   .topology = (enum mr_topology)w->topology,
-                                   .tasks_min = tasks_min,
-                                   .tasks_max = w->tasks + more,
-                                   .world_max = w->tasks + more};
-    core_request_rules(core, workload, &request);
+    struct core_request request = core_request_make(core, workload, tasks_min, w->tasks + more);
+    request.shape = &same;
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     struct core_unit unit = {.workload = workload};

@@ -105,8 +105,7 @@ bool core_service_try(struct mr_core *core, uint32_t workload, struct mr_reason 
     struct core_workload *w = core_workload(core, workload);
     MR_INVARIANT(2, missing(w) > 0);
     MR_ASSERT(w->phase == CORE_ACTIVE && w->claimed == 0);
-    struct core_request request = {.shape = &w->shape, .tasks_min = 1, .tasks_max = 1};
-    core_request_rules(core, workload, &request);
+    const struct core_request request = core_request_make(core, workload, 1, 1);
     struct core_bound bound;
     uint8_t type = 0;
     uint32_t tasks = core_plan_allowed(core, workload, &request, &type, &bound);

@@ -17,15 +17,6 @@
 #define PLACES_LOOKED 128u
 #define NODES_LOOKED  1024u
 
-void core_request_rules(const struct mr_core *core, uint32_t workload, struct core_request *ret)
-{
-    const struct core_workload *w = core_workload(core, workload);
-    ret->segment = w->segment;
-    ret->spread = (enum mr_spread)w->spread;
-    ret->spread_max = w->spread_max;
-    ret->workload = workload;
-}
-
 /* --- its own -------------------------------------------------------------------------------- */
 
 static bool lies_in(const struct mr_core *core, uint32_t node, enum mr_spread spread,

@@ -259,9 +259,8 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
     if (event->topology >= MR_TOPOLOGY_COUNT || !spread_valid(event)) return MR_EINVALID;
     if (!curve_valid(event) || !segment_valid(event)) return MR_EINVALID;
-    if (event->kind >= MR_KIND_RESERVATION || event->topology >= MR_TOPOLOGY_COUNT)
-        return MR_EINVALID;
-    if (event->priority >= MR_PRIORITY_COUNT || !core_shape_valid(&event->shape))
+    if (event->kind >= MR_KIND_RESERVATION || event->priority >= MR_PRIORITY_COUNT ||
+        !core_shape_valid(&event->shape))
         return MR_EINVALID;
     int error = core_member_valid(core, event);
     return error != 0 ? error : size_valid(core, event);
