@@ -110,6 +110,7 @@ enum mr_node_state {
     MR_NODE_DOWN,
     MR_NODE_STATE_COUNT
 };
+const char *mr_node_state_name(enum mr_node_state state);
 
 /* Why a workload waits: one binding reason, with its numbers. */
 #define MR_REASONS(X)                                                                              \

@@ -326,6 +326,13 @@ bool mr_state_final(enum mr_state state)
     }
 }
 
+const char *mr_node_state_name(enum mr_node_state state)
+{
+    static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
+    MR_ASSERT(state < MR_NODE_STATE_COUNT);
+    return names[state];
+}
+
 const char *mr_event_name(enum mr_event_kind kind)
 {
     static const char *const names[MR_EVENT_COUNT] = {

@@ -12,7 +12,8 @@
  *             (2) a planned job has exactly the size of its plan, or is on its way to it;
  *             (3) plans change on the grid only.
  * Never:      I/O, clock, allocation, recursion, floats.
- * Cost:       O(planned jobs * (log planned + fill)) at most once a grid step.
+ * Cost:       once a grid step at most, for each type: O(planned jobs * (log planned + reservations
+ *             + fill) + windows).
  * Idea:       docs/internals/deadlines.md   Tests: tests/unit/core/test_core_deadline.c
  */
 #include "core_reserve.h"
@@ -277,12 +278,20 @@ static uint32_t reserved_devices(const struct mr_core *core, const struct core_r
                                  uint8_t type)
 {
     uint32_t count = 0;
-    if (r->workload == 0) return 0;
     for (uint32_t at = r->window_first; at != 0; at = core_window(core, at)->of_next) {
         const struct core_node *n = core_node(core, core_window(core, at)->node);
         if (n->accel_type == type && n->state == MR_NODE_UP) count += n->accel_count;
     }
     return count;
+}
+
+/* Counts them for the length of a plan; type 0 forgets them, so that none are state. */
+static void reserved_count(struct mr_core *core, uint8_t type)
+{
+    for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
+        struct core_reserved *r = core_reserved(core, i);
+        if (r->workload != 0) r->devices = type == 0 ? 0 : reserved_devices(core, r, type);
+    }
 }
 
 /* Devices of the type that the planned jobs hold or nobody does, or that come back when a
@@ -297,7 +306,7 @@ static uint32_t devices_for(const struct mr_core *core, uint8_t type)
     }
     for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
         const struct core_reserved *r = core_reserved(core, i);
-        if (r->active) milli += (uint64_t)CORE_WHOLE * reserved_devices(core, r, type);
+        if (r->active) milli += (uint64_t)CORE_WHOLE * r->devices;
     }
     return (uint32_t)MR_MIN(milli / CORE_WHOLE, (uint64_t)UINT32_MAX);
 }
@@ -362,25 +371,24 @@ static void refresh(struct mr_core *core, uint8_t type, uint32_t devices)
 }
 
 /* What the fleet has from now on, without what is reserved. */
-static void supply_begin(struct mr_core *core, uint8_t type, uint32_t devices)
+static void supply_begin(struct mr_core *core, uint32_t devices)
 {
     core_fill_begin(core, devices);
     for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
         const struct core_reserved *r = core_reserved(core, i);
-        uint32_t count = reserved_devices(core, r, type);
-        if (count > 0) core_fill_block(core, r->begin_us, r->end_us, count);
+        if (r->devices > 0) core_fill_block(core, r->begin_us, r->end_us, r->devices);
     }
 }
 
 /* Device-microseconds that are reserved before that time. */
-static uint64_t reserved_before(const struct mr_core *core, uint8_t type, uint64_t until_us)
+static uint64_t reserved_before(const struct mr_core *core, uint64_t until_us)
 {
     uint64_t sum = 0, part;
     for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used; i++) {
         const struct core_reserved *r = core_reserved(core, i);
         uint64_t from_us = MR_MAX(r->begin_us, core->now_us), to_us = MR_MIN(r->end_us, until_us);
         if (from_us >= to_us) continue;
-        if (!mr_mul_u64(reserved_devices(core, r, type), to_us - from_us, &part)) return UINT64_MAX;
+        if (!mr_mul_u64(r->devices, to_us - from_us, &part)) return UINT64_MAX;
         if (!mr_add_u64(sum, part, &sum)) return UINT64_MAX;
     }
     return sum;
@@ -389,7 +397,7 @@ static uint64_t reserved_before(const struct mr_core *core, uint8_t type, uint64
 static bool promised_plan(struct mr_core *core, uint8_t type, uint32_t devices)
 {
     uint32_t count = order_collect(core, type, PROMISED);
-    supply_begin(core, type, devices);
+    supply_begin(core, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (!core_fill(core, p, deadline_of(core, p))) return false;
@@ -402,7 +410,7 @@ static bool promised_plan(struct mr_core *core, uint8_t type, uint32_t devices)
 static void promised_keep(struct mr_core *core, uint8_t type, uint32_t devices)
 {
     uint32_t count = order_collect(core, type, PROMISED);
-    supply_begin(core, type, devices);
+    supply_begin(core, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         p->next = p->plan;
@@ -412,13 +420,12 @@ static void promised_keep(struct mr_core *core, uint8_t type, uint32_t devices)
 }
 
 /* Thousandths of the devices' time before the deadline that are planned already. */
-static uint64_t load_before(const struct mr_core *core, uint64_t deadline_us, uint8_t type,
-                            uint32_t devices)
+static uint64_t load_before(const struct mr_core *core, uint64_t deadline_us, uint32_t devices)
 {
     uint64_t all;
     if (deadline_us <= core->now_us || devices == 0) return 1000;
     if (!mr_mul_u64(deadline_us - core->now_us, devices, &all)) return 0;
-    all -= MR_MIN(all, reserved_before(core, type, deadline_us));
+    all -= MR_MIN(all, reserved_before(core, deadline_us));
     if (all == 0) return 1000;
     uint64_t free = MR_MIN(core_fill_free(core, deadline_us), all);
     return mr_mul_div_u64(all - free, 1000, all);
@@ -455,7 +462,7 @@ static uint32_t others_plan(struct mr_core *core, uint8_t type, uint32_t *ret_co
 static bool all_plan(struct mr_core *core, uint8_t type, uint32_t devices, uint32_t *ret_fit)
 {
     uint32_t count = order_collect(core, type, ALL), fit = 0;
-    supply_begin(core, type, devices);
+    supply_begin(core, devices);
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (core_fill(core, p, deadline_of(core, p)) && core_fill_take(core, p, &p->next)) {
@@ -476,7 +483,7 @@ static void promise(struct mr_core *core, uint8_t type, uint32_t devices)
     for (uint32_t i = 0; i < count; i++) {
         struct core_planned *p = core_planned(core, *order_at(core, i));
         if (p->next.finish_us == 0 || !p->promise) continue;
-        uint64_t load = load_before(core, deadline_of(core, p), type, devices);
+        uint64_t load = load_before(core, deadline_of(core, p), devices);
         bool cheap = rank_of(core, p->rank_cost) <= (1000 - load) * 1000 / (1000 - LOAD_FREE);
         if (load > LOAD_FREE && !cheap) continue;
         p->promised = 1;
@@ -533,6 +540,7 @@ static uint32_t cheapest_plan(struct mr_core *core, uint8_t type, uint32_t devic
 
 static void type_plan(struct mr_core *core, uint8_t type)
 {
+    reserved_count(core, type);
     uint32_t devices = devices_for(core, type), count, fit_all = 0;
     refresh(core, type, devices);
     uint32_t fit = cheapest_plan(core, type, devices, &count);
@@ -552,6 +560,7 @@ void core_deadline_run(struct mr_core *core)
     for (uint8_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
         if ((types >> type) & 1u) type_plan(core, type);
     }
+    reserved_count(core, 0);
     core->planned_us = core->now_us;
     core->plan_due_us = UINT64_MAX;
     for (uint32_t i = core->planned_first; i != 0; i = core_planned(core, i)->next_job) {

@@ -23,7 +23,7 @@ struct core_reserved {
     uint32_t tasks;                                 /* that its windows hold */
     uint32_t missing;                               /* that were lost with nodes */
     uint8_t accel_type, maintenance, active, shown; /* shown: it binds placement */
-    uint8_t pad[4];
+    uint32_t devices; /* of the type that is planned, on its nodes; 0 but while planning */
 };
 /* One node of it. */
 struct core_window {

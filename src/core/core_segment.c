@@ -43,16 +43,27 @@ static uint32_t fit_here(const struct mr_core *core, uint32_t place, uint32_t ty
     return fit;
 }
 
-uint32_t core_segment_fit(const struct mr_core *core, uint32_t place, uint32_t type,
-                          const struct core_request *request, uint32_t most)
+/* Segments that fit in the place and below it, at most `most`; `most` when there are more than
+ * `places_max` places to look at. */
+static uint32_t fit_below(const struct mr_core *core, uint32_t place, uint32_t type,
+                          const struct core_request *request, uint32_t most, uint32_t places_max)
 {
     uint32_t fit = 0;
     for (uint32_t at = place; at != 0 && fit < most;) {
-        bool worth = core_place_bound(core, at, type, request->shape) >= request->segment;
+        if (places_max-- == 0) return most;
+        bool worth = at == CORE_ROOT_PLACE || /* nothing is counted in it */
+                     core_place_bound(core, at, type, request->shape) >= request->segment;
         if (worth) fit += fit_here(core, at, type, request, most - fit);
         at = core_place_next(core, place, at, worth);
     }
     return fit;
+}
+
+/* Whether the place holds so many. */
+static bool holds(const struct mr_core *core, uint32_t place, uint32_t type,
+                  const struct core_request *request, uint32_t segments)
+{
+    return fit_below(core, place, type, request, segments, UINT32_MAX) >= segments;
 }
 
 /* In one place of the level, whichever: the emptiest first. */
@@ -66,7 +77,7 @@ static bool any_holds(const struct mr_core *core, enum core_level level, uint32_
         uint32_t at = core->place_bucket[level][type][b];
         for (; at != 0; at = core_place_type(core, at, type)->next) {
             if (++looked > DOMAINS_LOOKED) return true;
-            if (core_segment_fit(core, at, type, request, wanted) >= wanted) return true;
+            if (holds(core, at, type, request, wanted)) return true;
         }
     }
     return false;
@@ -76,17 +87,10 @@ bool core_segments_hold(const struct mr_core *core, uint32_t type,
                         const struct core_request *request)
 {
     uint32_t wanted = (request->tasks_min + request->segment - 1) / request->segment;
-    uint32_t levels = core_topology_levels(request->topology), fit = 0, looked = 0;
+    uint32_t levels = core_topology_levels(request->topology);
     if (!core_topology_unbounded(request->topology))
         return any_holds(core, core_topology_widen[levels - 1], type, request, wanted);
-    for (uint32_t at = CORE_ROOT_PLACE; at != 0 && fit < wanted;) {
-        bool root = at == CORE_ROOT_PLACE;
-        bool worth = root || core_place_bound(core, at, type, request->shape) >= request->segment;
-        if (++looked > DOMAINS_LOOKED) return true;
-        if (worth) fit += fit_here(core, at, type, request, wanted - fit);
-        at = core_place_next(core, CORE_ROOT_PLACE, at, worth);
-    }
-    return fit >= wanted;
+    return fit_below(core, CORE_ROOT_PLACE, type, request, wanted, DOMAINS_LOOKED) >= wanted;
 }
 
 bool core_segments_sound(const struct mr_core *core, uint32_t segment, uint32_t world)
@@ -105,7 +109,16 @@ bool core_segments_sound(const struct mr_core *core, uint32_t segment, uint32_t 
 
 /* --- planning -------------------------------------------------------------------------------- */
 
-/* One more segment below the place; 0: anywhere. */
+bool core_segment_on(struct mr_core *core, uint32_t node, uint32_t type,
+                     const struct core_request *request)
+{
+    uint32_t segment = request->segment;
+    if (segment > MR_TASKS_PER_NODE_MAX) return false;
+    return core_node_fit(core, node, type, request->shape, segment) == segment &&
+           core_plan_add(core, node, request->shape, segment);
+}
+
+/* One more, anywhere: in the tightest domain that has room, else on a node. */
 static bool segment_add(struct mr_core *core, uint32_t type, const struct core_request *request)
 {
     const struct mr_shape *shape = request->shape;
@@ -115,16 +128,6 @@ static bool segment_add(struct mr_core *core, uint32_t type, const struct core_r
     if (segment > MR_TASKS_PER_NODE_MAX) return false;
     uint32_t node = core_node_find(core, type, shape, segment);
     return node != 0 && core_plan_add(core, node, shape, segment);
-}
-
-/* One more on the node, which is in no domain. */
-static bool node_add(struct mr_core *core, uint32_t node, uint32_t type,
-                     const struct core_request *request)
-{
-    uint32_t segment = request->segment;
-    if (segment > MR_TASKS_PER_NODE_MAX) return false;
-    return core_node_fit(core, node, type, request->shape, segment) == segment &&
-           core_plan_add(core, node, request->shape, segment);
 }
 
 /* Segments into the place alone: a domain, or the nodes of another one that are in none. */
@@ -139,7 +142,7 @@ static uint32_t segments_here(struct mr_core *core, uint32_t place, uint32_t typ
     }
     uint32_t node = core_place(core, place)->node_first;
     for (; node != 0; node = core_node(core, node)->place_next) {
-        while (placed < most && node_add(core, node, type, request))
+        while (placed < most && core_segment_on(core, node, type, request))
             placed++;
     }
     return placed;
@@ -172,7 +175,7 @@ static uint32_t block_find(const struct mr_core *core, enum core_level level, ui
         uint32_t at = core->place_bucket[level][type][b];
         for (; at != 0; at = core_place_type(core, at, type)->next) {
             if (++looked > PLACES_LOOKED) return 0;
-            if (core_segment_fit(core, at, type, request, segments) >= segments) return at;
+            if (holds(core, at, type, request, segments)) return at;
         }
     }
     return 0;

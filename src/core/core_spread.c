@@ -8,8 +8,8 @@
  * Owns:       nothing: the plan is core_place.c's.
  * Invariants: (1) no place holds more than the bound.
  * Never:      I/O, clock, allocation, recursion.
- * Cost:       for each task O(its own leases), the nodes of at most PLACES_LOOKED places, or
- *             NODES_LOOKED nodes.
+ * Cost:       for each task its own leases and plan entries, once for each of at most PLACES_LOOKED
+ *             places, whose nodes are looked at in addition, or of NODES_LOOKED nodes.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_spread.c
  */
 #include "core_int.h"
@@ -19,12 +19,18 @@
 
 /* --- its own -------------------------------------------------------------------------------- */
 
+/* The level of its places; it is not spread over nodes. */
+static enum core_level level_of(enum mr_spread spread)
+{
+    MR_ASSERT(spread == MR_SPREAD_DOMAIN || spread == MR_SPREAD_BLOCK);
+    return spread == MR_SPREAD_DOMAIN ? CORE_DOMAIN : CORE_BLOCK;
+}
+
 static bool lies_in(const struct mr_core *core, uint32_t node, enum mr_spread spread,
                     uint32_t where)
 {
     if (spread == MR_SPREAD_NODE) return node == where;
-    enum core_level level = spread == MR_SPREAD_DOMAIN ? CORE_DOMAIN : CORE_BLOCK;
-    return core_place_above(core, core_node(core, node)->place, level) == where;
+    return core_place_above(core, core_node(core, node)->place, level_of(spread)) == where;
 }
 
 /* Its tasks in the node or place: those that run or are claimed, of a service; those of the plan.
@@ -66,7 +72,7 @@ static bool consider(const struct mr_core *core, const struct core_request *requ
 static uint32_t place_of(const struct mr_core *core, const struct core_request *request,
                          uint32_t type)
 {
-    enum core_level level = request->spread == MR_SPREAD_DOMAIN ? CORE_DOMAIN : CORE_BLOCK;
+    enum core_level level = level_of(request->spread);
     const uint64_t *mask = core->place_mask[level][type];
     struct best best = {0};
     uint32_t looked = 0;
@@ -101,13 +107,18 @@ static bool group_look(const struct mr_core *core, const struct core_request *re
     return false;
 }
 
+/* The types whose nodes can take it: from `type` to the one returned. */
+static uint32_t type_last(const struct core_request *request, uint32_t type)
+{
+    return request->shape->accel_milli == 0 ? MR_ACCEL_TYPES_MAX - 1 : type;
+}
+
 static uint32_t node_of(const struct mr_core *core, const struct core_request *request,
                         uint32_t type)
 {
     struct best best = {0};
-    uint32_t looked = 0, first = type, last = type;
-    if (request->shape->accel_milli == 0) last = MR_ACCEL_TYPES_MAX - 1;
-    for (uint32_t t = first; t <= last; t++) {
+    uint32_t looked = 0, last = type_last(request, type);
+    for (uint32_t t = type; t <= last; t++) {
         if (core->type_nodes_up[t] == 0) continue;
         for (size_t w = 0; w < CORE_WHOLE_GROUPS; w++) {
             w = mr_bit_find_set(core->whole_mask[t], CORE_WHOLE_GROUPS, w);
@@ -179,7 +190,7 @@ uint32_t core_spread_plan(struct mr_core *core, const struct core_request *reque
 static uint32_t places_fit(const struct mr_core *core, const struct core_request *request,
                            uint32_t type, uint32_t most)
 {
-    enum core_level level = request->spread == MR_SPREAD_DOMAIN ? CORE_DOMAIN : CORE_BLOCK;
+    enum core_level level = level_of(request->spread);
     const uint64_t *mask = core->place_mask[level][type];
     uint32_t fit = 0, looked = 0;
     for (size_t b = 1; b < CORE_PLACE_BUCKETS && fit < most; b++) {
@@ -198,10 +209,9 @@ static uint32_t places_fit(const struct mr_core *core, const struct core_request
 static uint32_t nodes_fit(const struct mr_core *core, const struct core_request *request,
                           uint32_t type, uint32_t most)
 {
-    uint32_t first = type, last = request->shape->accel_milli == 0 ? MR_ACCEL_TYPES_MAX - 1 : type;
+    uint32_t looked = 0, last = type_last(request, type), state;
     uint64_t fit = 0;
-    uint32_t looked = 0, state;
-    for (uint32_t t = first; t <= last; t++) {
+    for (uint32_t t = type; t <= last; t++) {
         for (size_t w = 0; w < CORE_WHOLE_GROUPS; w++) {
             w = mr_bit_find_set(core->whole_mask[t], CORE_WHOLE_GROUPS, w);
             if (w >= CORE_WHOLE_GROUPS) break;

@@ -53,8 +53,7 @@ static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state s
     if (n->state == MR_NODE_ABSENT) return;
     state = core_failure_state(core, node, state);
     if (n->state == state) return;
-    static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
-    core_trace(core, "node %u is %s", node, names[state]);
+    core_trace(core, "node %u is %s", node, mr_node_state_name(state));
     bool lost = state == MR_NODE_DOWN || state == MR_NODE_ABSENT;
     if (state != MR_NODE_UP) core_reserve_node_lost(core, node, state == MR_NODE_ABSENT);
     core_node_state_set(core, node, state);

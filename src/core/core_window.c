@@ -250,11 +250,7 @@ static bool segment_add(struct mr_core *core, const struct core_request *request
 {
     uint32_t domain = core_place_above(core, core_node(core, node)->place, CORE_DOMAIN);
     uint32_t kept = core->plan_count, segment = request->segment;
-    if (domain == 0) {
-        uint32_t most = MR_MIN(segment, MR_TASKS_PER_NODE_MAX);
-        return core_node_fit(core, node, type, request->shape, most) == segment &&
-               core_plan_add(core, node, request->shape, segment);
-    }
+    if (domain == 0) return core_segment_on(core, node, type, request);
     if (windows_fill(core, domain, type, request->shape, segment) == segment) return true;
     core_plan_cut(core, request->shape, kept);
     return false;
