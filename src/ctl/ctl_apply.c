@@ -129,10 +129,9 @@ static void effect_state(struct mr_ctl *ctl, const struct mr_effect_state *state
 
 static void effect_node(struct mr_ctl *ctl, const struct mr_event_node_state *node)
 {
-    static const char *const names[] = {"absent", "up", "draining", "down"};
     char json[96];
     int n = snprintf(json, sizeof json, "{\"id\":%u,\"state\":\"%s\"}", node->id.v,
-                     names[node->state % MR_COUNT_OF(names)]);
+                     mr_node_state_name(node->state));
     ctl_feed(ctl, (struct mr_tenant_id){0}, MR_STR("node"), (struct mr_str){json, (size_t)n});
 }
 

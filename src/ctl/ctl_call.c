@@ -132,6 +132,22 @@ yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call)
     return NULL;
 }
 
+int ctl_scale_read(const struct ctl_fields *f, const struct mr_workload_info *info,
+                   struct mr_event *ret)
+{
+    uint64_t min = info->tasks_min, max = info->tasks_max;
+    int error = ctl_field_u64(f, "min", info->kind == MR_KIND_JOB ? 1 : 0, 1000000, &min);
+    if (error == 0) error = ctl_field_u64(f, "max", 1, 1000000, &max);
+    if (error == 0 && max < min) error = ctl_field_wrong(f, "max", "must not be below min");
+    if (error == 0 && info->segment != 0 && (min % info->segment != 0 || max % info->segment != 0))
+        error = ctl_field_wrong(f, "max", "min and max must be multiples of its segment, %u",
+                                info->segment);
+    if (error != 0) return error;
+    *ret = (struct mr_event){.kind = MR_EVENT_SCALE,
+                             .u.scale = {info->id, (uint32_t)min, (uint32_t)max}};
+    return 0;
+}
+
 static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct mr_workload_info info;
@@ -147,21 +163,13 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     mr_buf_init(&problem, 4096);
     struct ctl_fields f = {
         .map = yyjson_doc_get_root(doc), .prefix = "", .problem = &problem, .param = &param};
-    uint64_t min = info.tasks_min, max = info.tasks_max;
-    int error = ctl_field_u64(&f, "min", info.kind == MR_KIND_JOB ? 1 : 0, 1000000, &min);
-    if (error == 0) error = ctl_field_u64(&f, "max", 1, 1000000, &max);
-    if (error == 0 && max < min) error = ctl_field_wrong(&f, "max", "must not be below min");
-    if (error == 0 && info.segment != 0 && (min % info.segment != 0 || max % info.segment != 0))
-        error = ctl_field_wrong(&f, "max", "min and max must be multiples of its segment, %u",
-                                info.segment);
+    struct ctl_record record = {.kind = CTL_RECORD_EVENT};
+    int error = ctl_scale_read(&f, &info, &record.event);
     if (error != 0) {
         (void)ctl_field_problem(ctl, call, &problem, param.n);
     } else if (mr_state_final(info.state)) {
         ctl_refuse(ctl, call, MR_ESTATE, "it has ended");
     } else {
-        struct ctl_record record = {
-            .kind = CTL_RECORD_EVENT,
-            .event = {.kind = MR_EVENT_SCALE, .u.scale = {info.id, (uint32_t)min, (uint32_t)max}}};
         mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)info.id.v,
                       mr_state_name(info.state));
         change(ctl, call, &record);
@@ -172,37 +180,41 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
+bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret)
+{
+    static const enum mr_node_state states[] = {MR_NODE_UP, MR_NODE_DRAINING, MR_NODE_DOWN};
+    for (size_t i = 0; i < MR_COUNT_OF(states); i++) {
+        if (!mr_str_equal(name, mr_str_from(mr_node_state_name(states[i])))) continue;
+        *ret = states[i];
+        return true;
+    }
+    return false;
+}
+
 /* Of one node, or of every node of a domain: a rack that fails is one event. */
 static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
-    static const struct {
-        const char *name;
-        enum mr_node_state state;
-    } states[] = {{"up", MR_NODE_UP}, {"draining", MR_NODE_DRAINING}, {"down", MR_NODE_DOWN}};
     struct mr_node_info info;
+    enum mr_node_state state;
     bool domain = call->op == MR_CTL_DOMAIN;
     yyjson_doc *doc = ctl_body_json(ctl, call);
     if (doc == NULL) return;
     const char *text = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "state"));
-    size_t found = MR_COUNT_OF(states);
-    for (size_t i = 0; i < MR_COUNT_OF(states) && text != NULL; i++) {
-        if (strcmp(text, states[i].name) == 0) found = i;
-    }
     uint32_t id = (uint32_t)MR_MIN(call->id, (uint64_t)UINT32_MAX);
     bool known = domain ? id > 0 && id <= ctl->config.limits.domains
                         : mr_core_node(ctl->core, (struct mr_node_id){id}, &info) == 0;
     if (!known) {
         ctl_problem(call, "no %s %llu", domain ? "domain" : "node", (unsigned long long)call->id);
         ctl_answer(ctl, call, MR_ENOT_FOUND);
-    } else if (found == MR_COUNT_OF(states)) {
+    } else if (text == NULL || !ctl_node_state_find(mr_str_from(text), &state)) {
         ctl_refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
     } else {
         struct ctl_record record = {.kind = CTL_RECORD_EVENT,
                                     .event = {.kind = MR_EVENT_NODE_STATE,
                                               .u.node_state = {.id = {domain ? 0 : id},
                                                                .domain = domain ? id : 0,
-                                                               .state = states[found].state}}};
-        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"%s\"}", id, states[found].name);
+                                                               .state = state}}};
+        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"%s\"}", id, text);
         change(ctl, call, &record);
     }
     yyjson_doc_free(doc);

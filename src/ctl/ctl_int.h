@@ -222,6 +222,11 @@ void ctl_refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const c
 struct ctl_group_call *ctl_group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left);
 /* The body as a JSON map; NULL: the call is answered already. */
 struct yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call);
+/* `min` and `max` of a workload that is scaled: they stay as they are where they are absent. */
+int ctl_scale_read(const struct ctl_fields *f, const struct mr_workload_info *info,
+                   struct mr_event *ret);
+/* The states that an operator can say: up, draining or down. */
+bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret);
 /* The answer names the field that is wrong. */
 int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
                       size_t param_n);

@@ -227,7 +227,6 @@ static void look_why(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 static void look_fleet(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
-    static const char *const states[] = {"absent", "up", "draining", "down"};
     struct mr_node_info info;
     bool first = true;
     mr_buf_put_str(&call->out, MR_STR("{\"nodes\":["));
@@ -237,7 +236,7 @@ static void look_fleet(struct mr_ctl *ctl, struct mr_ctl_call *call)
         mr_buf_printf(&call->out,
                       "%s{\"id\":%u,\"state\":\"%s\",\"cpu_milli\":%u,\"cpu_free_milli\":%u,"
                       "\"mem_mib\":%u,\"mem_free_mib\":%u,\"accelerator\":",
-                      first ? "" : ",", id, states[info.state % 4], info.node.cpu_milli,
+                      first ? "" : ",", id, mr_node_state_name(info.state), info.node.cpu_milli,
                       info.cpu_free_milli, info.node.mem_mib, info.mem_free_mib);
         const char *accel = ctl_accel_name(&ctl->book, info.node.accel_type);
         if (accel[0] != 0) {

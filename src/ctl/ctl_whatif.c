@@ -86,19 +86,12 @@ static int read_scale(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct
     struct mr_workload_info info;
     int error = read_workload(ctl, call, &f, "id", &info);
     if (error != 0) return error;
-    uint64_t min = info.tasks_min, max = info.tasks_max;
-    error = ctl_field_u64(&f, "min", info.kind == MR_KIND_JOB ? 1 : 0, 1000000, &min);
-    if (error == 0) error = ctl_field_u64(&f, "max", 1, 1000000, &max);
-    if (error == 0 && max < min) error = ctl_field_wrong(&f, "max", "must not be below min");
-    ret->kind = MR_EVENT_SCALE;
-    ret->u.scale = (struct mr_event_scale){info.id, (uint32_t)min, (uint32_t)max};
-    return error;
+    return ctl_scale_read(&f, &info, ret);
 }
 
 static int read_node(struct mr_ctl *ctl, const struct ctl_fields *top, bool domain,
                      struct mr_event *ret)
 {
-    static const char *const states[] = {"up", "draining", "down"};
     struct ctl_fields f = fields_in(top, domain ? "domain" : "node", domain ? "domain." : "node.");
     const struct mr_core_limits *limits = &ctl->config.limits;
     struct mr_node_info info;
@@ -114,11 +107,7 @@ static int read_node(struct mr_ctl *ctl, const struct ctl_fields *top, bool doma
     ret->kind = MR_EVENT_NODE_STATE;
     ret->u.node_state.id.v = domain ? 0 : node.v;
     ret->u.node_state.domain = domain ? node.v : 0;
-    for (uint32_t i = 0; i < MR_COUNT_OF(states); i++) {
-        if (!mr_str_equal(state, mr_str_from(states[i]))) continue;
-        ret->u.node_state.state = (enum mr_node_state)(MR_NODE_UP + i);
-        return 0;
-    }
+    if (ctl_node_state_find(state, &ret->u.node_state.state)) return 0;
     return ctl_field_wrong(&f, "state", "wants up, draining or down");
 }
 

@@ -146,6 +146,19 @@ static void a_change_is_weighed_and_not_made(void **state)
     world_free(w);
 }
 
+static void a_gang_in_segments_is_not_scaled_to_a_part_of_one(void **state)
+{
+    struct ctl_world *w = home();
+    (void)state;
+    submit(w, "{\"run\":\"x\",\"num_tasks\":4,\"segment\":2}");
+    const char *odd = "{\"scale\":{\"id\":1,\"max\":5}}";
+    assert_int_equal(world_ask(w, MR_CTL_WHATIF, ADMIN, 0, odd), MR_EINVALID);
+    assert_non_null(strstr(w->problem, "scale.max: min and max must be multiples of its segment"));
+    const char *even = "{\"scale\":{\"id\":1,\"max\":6}}";
+    assert_int_equal(world_ask(w, MR_CTL_WHATIF, ADMIN, 0, even), 0);
+    world_free(w);
+}
+
 static void another_tenant_learns_only_how_many(void **state)
 {
     struct ctl_world *w = home();
@@ -171,6 +184,7 @@ int main(void)
         cmocka_unit_test(ended_jobs_teach_and_a_restart_forgets_nothing),
         cmocka_unit_test(what_has_ended_has_no_when),
         cmocka_unit_test(a_change_is_weighed_and_not_made),
+        cmocka_unit_test(a_gang_in_segments_is_not_scaled_to_a_part_of_one),
         cmocka_unit_test(another_tenant_learns_only_how_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
