@@ -144,13 +144,13 @@ const char *cmd_json_str(struct yyjson_val *object, const char *key, const char 
 uint64_t cmd_json_u64(struct yyjson_val *object, const char *key, uint64_t fallback);
 /* Prints the last answer as it came, with a newline: for --json. */
 void cmd_print_body(const struct cmd_client *client);
-/* Aligned columns: cells row by row, first row is the heading. */
+/* Aligned columns under their heads: cells row by row. */
 struct cmd_table {
     struct mr_buf cells; /* zero-terminated strings */
     uint32_t columns;
     uint32_t cell_count;
 };
-void cmd_table_init(struct cmd_table *table, uint32_t columns);
+void cmd_table_init(struct cmd_table *table, const char *const *heads, uint32_t columns);
 void cmd_table_cell(struct cmd_table *table, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void cmd_table_print(struct cmd_table *table, FILE *out); /* and frees */

@@ -39,9 +39,7 @@ static void print_workloads(yyjson_val *root)
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "workloads"), *w;
     size_t index, max;
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
-        cmd_table_cell(&table, "%s", heads[i]);
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, w)
     {
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(w, "id", 0));
@@ -111,9 +109,7 @@ static void print_fleet(yyjson_val *root)
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "nodes"), *n;
     size_t index, max;
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
-        cmd_table_cell(&table, "%s", heads[i]);
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, n)
     {
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(n, "id", 0));
@@ -149,9 +145,7 @@ static void print_usage(yyjson_val *root)
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "lines"), *line;
     size_t index, max;
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++)
-        cmd_table_cell(&table, "%s", heads[i]);
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, line)
     {
         cmd_table_cell(

@@ -36,10 +36,7 @@ static void print_all(yyjson_val *root)
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "reservations"), *r;
     size_t index, max;
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) {
-        cmd_table_cell(&table, "%s", heads[i]);
-    }
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, r)
     {
         char nodes[64];
@@ -111,14 +108,13 @@ static int book(struct cmd *cmd)
     struct cmd_client client;
     mr_cleanup(mr_buf_done) struct mr_buf json;
     const char *from = cmd_value(cmd, "from"), *length = cmd_value(cmd, "for");
-    const char *name = cmd_value(cmd, "name");
     if (length == NULL) return cmd_usage(cmd, "for how long? --for 4h");
     mr_buf_init(&json, 65536);
     mr_buf_put_str(&json, MR_STR("{\"begin\":"));
     mr_json_put_string(&json, mr_str_from(from != NULL ? from : "0s"));
     cmd_put_option(cmd, &json, "for", "duration");
     cmd_put_option(cmd, &json, "tenant", "tenant");
-    if (name != NULL) cmd_put_option(cmd, &json, "name", "name");
+    cmd_put_option(cmd, &json, "name", "name");
     int code = cmd->positional_count > 0 ? place_put(cmd, &json) : shape_put(cmd, &json);
     mr_buf_put_char(&json, '}');
     if (code == 0 && cmd_flag(cmd, "plan")) return cmd_plan(cmd, "reserve", mr_buf_str(&json));

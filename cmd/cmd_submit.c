@@ -91,12 +91,11 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     if (!put_scaling(json, cmd))
         return cmd_usage(cmd, "--scaling wants TASKS:RATE,…, like 1:3,2:5");
     if (!put_range(json, cmd)) return cmd_usage(cmd, "--tasks wants a number or MIN..MAX");
-    const char *cpus = cmd_value(cmd, "cpus"), *memory = cmd_value(cmd, "memory");
-    const char *accelerators = cmd_value(cmd, "accelerators");
+    const char *cpus = cmd_value(cmd, "cpus");
     mr_buf_put_str(json, MR_STR(",\"resources\":{\"cpus\":"));
     mr_json_put_string(json, mr_str_from(cpus != NULL ? cpus : "1"));
-    if (memory != NULL) cmd_put_option(cmd, json, "memory", "memory");
-    if (accelerators != NULL) cmd_put_option(cmd, json, "accelerators", "accelerators");
+    cmd_put_option(cmd, json, "memory", "memory");
+    cmd_put_option(cmd, json, "accelerators", "accelerators");
     mr_buf_put_str(json, MR_STR("},\"work_dir\":"));
     mr_json_put_string(json, mr_str_from(getcwd(folder, sizeof folder) != NULL ? folder : "/"));
     mr_buf_put_str(json, MR_STR(",\"command\":["));

@@ -51,10 +51,7 @@ static void print_tenants(yyjson_val *root, const char *only)
     struct cmd_table table;
     yyjson_val *list = yyjson_obj_get(root, "tenants"), *t;
     size_t index, max;
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) {
-        cmd_table_cell(&table, "%s", heads[i]);
-    }
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, t)
     {
         char weight[16], cpus[48], memory[48], accels[48], types[160], running[48], pending[16];

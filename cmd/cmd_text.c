@@ -31,11 +31,14 @@ void cmd_print_body(const struct cmd_client *client)
     if (client->body.n == 0 || client->body.p[client->body.n - 1] != '\n') putchar('\n');
 }
 
-void cmd_table_init(struct cmd_table *table, uint32_t columns)
+void cmd_table_init(struct cmd_table *table, const char *const *heads, uint32_t columns)
 {
     MR_ASSERT(columns > 0 && columns <= TABLE_COLUMNS_MAX);
     *table = (struct cmd_table){.columns = columns};
     mr_buf_init(&table->cells, TABLE_BYTES_MAX);
+    for (uint32_t i = 0; i < columns; i++) {
+        cmd_table_cell(table, "%s", heads[i]);
+    }
 }
 
 void cmd_table_cell(struct cmd_table *table, const char *format, ...)

@@ -96,10 +96,7 @@ static void print_shifts(yyjson_val *root)
         printf("nobody else starts later, sooner, or is stopped for it\n");
         return;
     }
-    cmd_table_init(&table, MR_COUNT_OF(heads));
-    for (size_t i = 0; i < MR_COUNT_OF(heads); i++) {
-        cmd_table_cell(&table, "%s", heads[i]);
-    }
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, s)
     {
         if (index < SHOWN_MAX) shift_cells(&table, s, samples);
