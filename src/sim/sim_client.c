@@ -59,6 +59,12 @@ static void put_request(struct sim_client *client, const char *method, const cha
                   method, path, client->sim->key, extra, strlen(body), body);
 }
 
+/* What it asks for is tried again under its key until there is an answer. */
+static bool is_kept(const struct sim_client *client)
+{
+    return client->want == SIM_WANT_SUBMIT || client->want == SIM_WANT_RESERVE;
+}
+
 /* The newest reservation that was acknowledged; 0: none. */
 static uint64_t reservation_of(const struct sim *sim)
 {
@@ -238,8 +244,7 @@ static void choose(struct sim_client *client)
         client->want = SIM_WANT_LOOK;
         put_request(client, "GET", looks[sim_draw(sim, 0, MR_COUNT_OF(looks) - 1)], "", "");
     }
-    bool is_kept = client->want == SIM_WANT_SUBMIT || client->want == SIM_WANT_RESERVE;
-    if (!is_kept && !sim->quiet && sim_draw(sim, 0, 999) < sim->c.hang_up_permille) {
+    if (!is_kept(client) && !sim->quiet && sim_draw(sim, 0, 999) < sim->c.hang_up_permille) {
         client->hang_up_at = (uint32_t)sim_draw(sim, 1, 600);
     }
 }
@@ -430,8 +435,7 @@ static void on_close(void *arg, int error)
     (void)error;
     client->conn = NULL;
     /* No whole answer: a submission is tried again under its key, the rest is forgotten. */
-    bool is_kept = client->want == SIM_WANT_SUBMIT || client->want == SIM_WANT_RESERVE;
-    if (client->busy && is_kept) client->again = true;
+    if (client->busy && is_kept(client)) client->again = true;
     client->busy = false;
     think(client);
 }

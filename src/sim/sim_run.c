@@ -109,16 +109,23 @@ static void node_tell_run(void *arg)
     mr_ctl_call(&tell->sim->lanes[0].env, &tell->call);
 }
 
+/* What the world asks of the living daemon, and what dies with it. */
+static void *daemon_alloc(struct sim *sim, size_t size_bytes)
+{
+    uint32_t tag = sim->memory.tag;
+    sim->memory.tag = sim->incarnation;
+    void *p = mr_alloc_zero(size_bytes);
+    sim->memory.tag = tag;
+    MR_ASSERT(p != NULL);
+    return p;
+}
+
 /* The operator's monitoring says so, some time later; a restarted daemon is told anew. */
 static void node_tell(struct sim *sim, uint32_t node)
 {
     if (!sim->up || !sim->set_up) return;
     sim->nodes[node].telling = true;
-    uint32_t tag = sim->memory.tag;
-    sim->memory.tag = sim->incarnation;
-    struct sim_node_call *tell = mr_alloc_zero(sizeof *tell);
-    sim->memory.tag = tag;
-    MR_ASSERT(tell != NULL);
+    struct sim_node_call *tell = daemon_alloc(sim, sizeof *tell);
     tell->sim = sim;
     tell->node = node;
     tell->was_up = sim->nodes[node].up;
@@ -247,11 +254,7 @@ static void quotas_lift(void *arg)
         sim_in_world(sim, 50000, quotas_lift, sim);
         return;
     }
-    uint32_t tag = sim->memory.tag;
-    sim->memory.tag = sim->incarnation;
-    struct sim_lift_call *lift = mr_alloc_zero(sizeof *lift);
-    sim->memory.tag = tag;
-    MR_ASSERT(lift != NULL);
+    struct sim_lift_call *lift = daemon_alloc(sim, sizeof *lift);
     lift->sim = sim;
     (void)snprintf(lift->body, sizeof lift->body,
                    "{\"name\":\"t%u\",\"quota\":{\"cpus\":null,\"accelerators\":null}}",
