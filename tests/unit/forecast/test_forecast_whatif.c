@@ -1,52 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a change would do: pairs of futures of a small cloud. */
-#include "core_test.h"
-#include "forecast/forecast_int.h"
+#include "forecast_test.h"
 
-static struct cloud c;
-static struct mr_forecast_learned learned;
-static void *scratch;
-static size_t scratch_bytes;
 static struct mr_forecast_whatif answer;
 static struct mr_forecast_shift shifts[8];
 
 static int setup(void **state)
 {
     (void)state;
-    cloud_init(&c, &tiny_limits);
-    tenant_set(&c, 1, 0, UINT64_MAX);
-    node_set(&c, 1, 4);
-    node_set(&c, 2, 4);
-    memset(&learned, 0, sizeof learned);
-    struct mr_workload_info info = {
-        .tenant = {1}, .kind = MR_KIND_JOB, .run = 1, .estimate_us = HOUR, .ran_us = HOUR};
-    for (uint32_t i = 0; i < 2000; i++) { /* a tenant that keeps its estimates */
-        mr_forecast_ended(&learned, &info);
-    }
-    scratch_bytes = mr_forecast_whatif_bytes(&tiny_limits);
-    scratch = aligned_alloc(64, (scratch_bytes + 63) & ~(size_t)63);
-    assert_non_null(scratch);
+    world_init(2, mr_forecast_whatif_bytes(&tiny_limits));
+    punctual();
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    free(scratch);
-    cloud_done(&c);
-    return 0;
-}
-
-static struct mr_event estimated(uint32_t tasks, uint64_t estimate_us)
-{
-    struct mr_event event = job(tasks, 1000);
-    event.u.submit.estimate_us = estimate_us;
-    return event;
 }
 
 static uint64_t running(uint32_t tasks, uint64_t estimate_us)
 {
-    uint64_t id = submit(&c, estimated(tasks, estimate_us));
+    uint64_t id = submitted(tasks, estimate_us);
     all_leases(&c, id, MR_EVENT_LEASE_STARTED);
     return id;
 }
@@ -65,8 +34,8 @@ static void a_change_that_changes_nothing_shifts_nothing(void **state)
 {
     (void)state;
     (void)running(8, HOUR);
-    (void)submit(&c, estimated(4, HOUR));
-    (void)submit(&c, estimated(8, HOUR));
+    (void)submitted(4, HOUR);
+    (void)submitted(8, HOUR);
     ask((struct mr_event){.kind = MR_EVENT_CANCEL, .u.cancel = {77}});
     assert_int_equal(answer.watched, 3);
     assert_int_equal(answer.changed, 0);
@@ -78,7 +47,7 @@ static void a_higher_class_pushes_back_those_behind_it(void **state)
 {
     (void)state;
     (void)running(8, HOUR);
-    uint64_t second = submit(&c, estimated(8, HOUR));
+    uint64_t second = submitted(8, HOUR);
     struct mr_event event = estimated(8, 2 * HOUR);
     event.u.submit.priority = 1;
     ask(event);
@@ -155,7 +124,7 @@ static void a_cancelled_one_makes_place_and_never_starts(void **state)
 {
     (void)state;
     (void)running(8, HOUR);
-    uint64_t second = submit(&c, estimated(8, HOUR)), third = submit(&c, estimated(8, HOUR));
+    uint64_t second = submitted(8, HOUR), third = submitted(8, HOUR);
     ask((struct mr_event){.kind = MR_EVENT_CANCEL, .u.cancel = {second}});
     assert_int_equal(answer.changed, 2);
     assert_int_equal(shifts[0].workload.v, second);
@@ -170,7 +139,7 @@ static void a_reservation_pushes_back_who_would_overlap_it(void **state)
     (void)state;
     c.now_us = SECOND;
     (void)running(8, HOUR);
-    uint64_t second = submit(&c, estimated(8, 3 * HOUR));
+    uint64_t second = submitted(8, 3 * HOUR);
     struct mr_event like = job(1, 4000);
     ask((struct mr_event){.kind = MR_EVENT_RESERVE,
                           .u.reserve = {.tenant = {1},
@@ -213,7 +182,7 @@ static void equal_questions_have_equal_answers_and_leave_all_as_it_is(void **sta
 {
     (void)state;
     (void)running(8, HOUR);
-    (void)submit(&c, estimated(8, HOUR));
+    (void)submitted(8, HOUR);
     uint64_t bytes = mr_hash64(c.block, c.bytes, 0);
     struct mr_event event = estimated(4, 2 * HOUR);
     event.u.submit.priority = 1;

@@ -1,49 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* When a workload starts: forks of a small cloud. */
-#include "core_test.h"
-#include "forecast/forecast_int.h"
-
-static struct cloud c;
-static struct mr_forecast_learned learned;
-static void *scratch;
-static size_t scratch_bytes;
+#include "forecast_test.h"
 
 static int setup(void **state)
 {
     (void)state;
-    cloud_init(&c, &tiny_limits);
-    tenant_set(&c, 1, 0, UINT64_MAX);
-    node_set(&c, 1, 4);
-    memset(&learned, 0, sizeof learned);
-    scratch_bytes = mr_forecast_bytes(&tiny_limits);
-    scratch = aligned_alloc(64, (scratch_bytes + 63) & ~(size_t)63);
-    assert_non_null(scratch);
+    world_init(1, mr_forecast_bytes(&tiny_limits));
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    free(scratch);
-    cloud_done(&c);
-    return 0;
-}
-
-/* A job whose tenant is known to keep its estimates. */
-static uint64_t estimated(uint32_t tasks, uint64_t estimate_us)
-{
-    struct mr_event event = job(tasks, 1000);
-    event.u.submit.estimate_us = estimate_us;
-    return submit(&c, event);
-}
-
-static void punctual(void)
-{
-    struct mr_workload_info info = {
-        .tenant = {1}, .kind = MR_KIND_JOB, .run = 1, .estimate_us = HOUR, .ran_us = HOUR};
-    for (uint32_t i = 0; i < 2000; i++) {
-        mr_forecast_ended(&learned, &info);
-    }
 }
 
 static struct mr_forecast_answer ask(uint64_t id, uint64_t seed)
@@ -60,7 +23,7 @@ static void a_job_waits_for_the_one_that_runs(void **state)
 {
     (void)state;
     punctual();
-    uint64_t first = estimated(4, HOUR), second = estimated(4, 2 * HOUR);
+    uint64_t first = submitted(4, HOUR), second = submitted(4, 2 * HOUR);
     all_leases(&c, first, MR_EVENT_LEASE_STARTED);
     uint64_t begun_us = c.now_us;
     c.now_us += HOUR / 4;
@@ -82,7 +45,7 @@ static void the_live_block_is_untouched_bit_for_bit(void **state)
 {
     (void)state;
     punctual();
-    uint64_t first = estimated(3, HOUR), second = estimated(4, HOUR);
+    uint64_t first = submitted(3, HOUR), second = submitted(4, HOUR);
     all_leases(&c, first, MR_EVENT_LEASE_STARTED);
     uint64_t hash = mr_core_hash(c.core), bytes = mr_hash64(c.block, c.bytes, 0);
     (void)ask(second, 3);
@@ -93,7 +56,7 @@ static void the_live_block_is_untouched_bit_for_bit(void **state)
 static void equal_questions_have_equal_answers(void **state)
 {
     (void)state;
-    uint64_t first = estimated(3, HOUR), second = estimated(4, HOUR);
+    uint64_t first = submitted(3, HOUR), second = submitted(4, HOUR);
     all_leases(&c, first, MR_EVENT_LEASE_STARTED);
     struct mr_forecast_answer a = ask(second, 3);
     memset(scratch, 0xa5, scratch_bytes);
@@ -142,9 +105,9 @@ static void others_who_will_submit_are_counted_with(void **state)
         mr_forecast_arrived(&learned, i * HOUR / 2, &urgent.u.submit);
     }
     c.now_us = 30 * HOUR;
-    uint64_t first = estimated(4, HOUR);
+    uint64_t first = submitted(4, HOUR);
     all_leases(&c, first, MR_EVENT_LEASE_STARTED);
-    uint64_t mine = estimated(4, 10 * HOUR);
+    uint64_t mine = submitted(4, 10 * HOUR);
     struct mr_forecast_question question = {.options = {.seed = 1, .now_us = c.now_us},
                                             .workload = {mine}};
     struct mr_forecast_answer with, without;
@@ -160,7 +123,7 @@ static void bounds_are_kept_and_told(void **state)
 {
     (void)state;
     punctual();
-    uint64_t first = estimated(4, HOUR), second = estimated(4, HOUR);
+    uint64_t first = submitted(4, HOUR), second = submitted(4, HOUR);
     all_leases(&c, first, MR_EVENT_LEASE_STARTED);
     struct mr_forecast_question question = {.options = {.seed = 1, .steps_max = 1},
                                             .workload = {second}};
@@ -184,7 +147,7 @@ static void wrong_questions_are_refused(void **state)
     struct mr_forecast_answer a;
     assert_int_equal(mr_forecast_when(c.core, &learned, &question, scratch, scratch_bytes, &a),
                      MR_ENOT_FOUND);
-    question.workload.v = estimated(1, HOUR);
+    question.workload.v = submitted(1, HOUR);
     assert_int_equal(mr_forecast_when(c.core, &learned, &question, scratch, scratch_bytes - 64, &a),
                      MR_ENO_SPACE);
     all_leases(&c, question.workload.v, MR_EVENT_LEASE_STARTED);
