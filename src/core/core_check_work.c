@@ -177,6 +177,9 @@ static void phase_check(struct core_check *check, const struct core_workload *w,
                      "(24) exactly the running jobs are listed by their end");
     core_check_holds(check, w->phase != CORE_CLAIMING || (t->claimed == t->count && t->claimed > 0),
                      "(11) what makes room has its claims and no leases");
+    core_check_holds(check,
+                     w->phase != CORE_ENDING || w->outcome != CORE_OUTCOME_CLAIM || t->claimed > 0,
+                     "(11) what goes on with a claimed run has claims");
     core_check_holds(check, (w->phase == CORE_ENDED) == mr_state_final((enum mr_state)w->state),
                      "(13) what has ended is in a final state");
     bool service_lives = core_is_service(w) && w->phase == CORE_ACTIVE;

@@ -347,7 +347,9 @@ void core_hold_run(struct mr_core *core)
     core->hold_due_us = UINT64_MAX;
     uint32_t count = heads_find(core, heads);
     for (uint32_t i = 0; i < count; i++) {
-        (void)core_hold_make(core, core_class(core, heads[i].class_of)->head);
+        uint32_t head = core_class(core, heads[i].class_of)->head;
+        (void)core_hold_make(core, head);
+        (void)core_move_make(core, head); /* now that it is known how long it waits */
     }
     core_released_merge(core);
     for (uint32_t i = 0; i < core->hold_count; i++) {

@@ -231,7 +231,8 @@ struct core_workload {
     uint32_t reserved;                 /* the reservation that it is, or whose nodes it runs on */
     uint32_t member_prev, member_next; /* of the others who name the same */
     uint32_t segment;                  /* tasks in one NVLink domain together; 0: any */
-    uint32_t spread_max, pad2;
+    uint32_t spread_max;
+    uint32_t moves; /* so often it was asked to go on elsewhere */
 };
 
 struct core_lease {

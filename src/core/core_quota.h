@@ -83,7 +83,7 @@ struct core_unit { /* what may be given back: a gang, or one replica */
     bool shrink;    /* has a smaller size */
     bool stop;      /* may be stopped whole */
     bool needed;    /* its room is part of the claim */
-    bool pad;
+    bool moves;     /* has a claim elsewhere for all that it has */
 };
 struct core_units {
     struct core_unit units[CORE_VICTIMS];
@@ -96,6 +96,10 @@ bool core_unit_before(const struct core_unit *a, const struct core_unit *b);
 void core_unit_add(struct core_units *units, const struct core_unit *unit);
 /* Milli-device-microseconds that stopping so many of its tasks loses, restart included. */
 uint64_t core_unit_cost(const struct mr_core *core, const struct core_workload *w, uint32_t tasks);
+
+/* Gives back for a moment what the unit holds, or takes it again; true when none of its nodes then
+ * holds more than it has. */
+bool core_unit_lend(struct mr_core *core, const struct core_unit *unit, bool take);
 
 /* core_reclaim.c */
 /* Adds whom the workload's tenant may stop because of quotas, the first to go with the lowest rank.
@@ -116,6 +120,26 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
                     const struct core_bound *bound);
 bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_min,
                       uint32_t tasks_max);
+/* The steps of it, with what was given back. claim: the plan becomes the workload's claim; then all
+ * is taken again that fits beside it, the dearest first, and the rest is needed. undo: all claims
+ * are given up again, which is no news for those who wait for a quota. back: the needed, or all, is
+ * taken again. enter: the workload leaves the queue, and the needed are asked to go. */
+void core_room_claim(struct mr_core *core, struct core_units *units, uint32_t workload,
+                     uint32_t tasks, uint8_t type);
+void core_room_undo(struct mr_core *core, struct core_units *units, uint32_t workload);
+void core_room_back(struct mr_core *core, const struct core_units *units, bool only_needed);
+void core_room_enter(struct mr_core *core, const struct core_units *units, uint32_t workload,
+                     uint8_t type);
+
+/* core_move.c */
+#define CORE_MOVE_SETTLE_US                                                                        \
+    (600ull * 1000000ull)                      /* a run is left alone so long, twice after each */
+#define CORE_MOVE_BEAT_US (60ull * 1000000ull) /* looked at again when it was not worth it */
+/* A claim elsewhere, for all that it has, for each gang that is needed, dearest first, as far as
+ * there is room; true when that is so for all. */
+bool core_units_move(struct mr_core *core, struct core_units *units);
+/* Moves small work together so that the job, which waits, can start. False: it waits on. */
+bool core_move_make(struct mr_core *core, uint32_t workload);
 void core_victim_join(struct mr_core *core, uint32_t workload);
 void core_victim_leave(struct mr_core *core, uint32_t workload);
 

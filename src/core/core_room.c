@@ -3,9 +3,10 @@
  *
  * What may go is given back to the fleet for a moment, cheapest first, until a plan for the
  * claimant comes off. The plan becomes a claim; then everything is taken again: who fits beside
- * the claim is spared (dearest first), an elastic gang that does not gets a claim of its own for a
- * smaller run, the rest is asked to stop. Nodes then hold more than they have until that is done,
- * and claims on them wait; nobody else can take the room meanwhile.
+ * the claim is spared (dearest first), a gang that does not gets a claim of its own: elsewhere for
+ * all that it has (core_move.c), else, if it is elastic, for a smaller run. The rest is asked to
+ * stop. Nodes then hold more than they have until that is done, and claims on them wait; nobody
+ * else can take the room meanwhile.
  *
  * Cost of a victim: device-microseconds since its last checkpoint, and those of a restart. Gangs
  * that can shrink come before those that must go. What goes because of quotas is chosen by
@@ -148,9 +149,7 @@ static void candidates_collect(const struct mr_core *core, struct core_units *ro
 
 /* --- giving back for a moment --------------------------------------------------------------- */
 
-/* All leases of a gang but claims; or the one replica. True when none of their nodes holds more
- * than it has. */
-static bool unit_hold(struct mr_core *core, const struct core_unit *unit, bool take)
+bool core_unit_lend(struct mr_core *core, const struct core_unit *unit, bool take)
 {
     if (unit->lease == 0) return core_leases_lend(core, unit->workload, take, true);
     core_lease_lend(core, unit->lease, take, true);
@@ -221,21 +220,21 @@ static uint32_t plan_with_room(struct mr_core *core, struct core_units *room, ui
         if (room->given == room->count) return 0;
         uint32_t next = MR_MIN(room->count, room->given == 0 ? 1 : 2 * room->given);
         for (; room->given < next; room->given++) {
-            (void)unit_hold(core, &room->units[room->given], false);
+            (void)core_unit_lend(core, &room->units[room->given], false);
         }
     }
 }
 
-/* Takes back who fits beside the claim, the dearest first; marks the others as needed. */
-static void units_spare(struct mr_core *core, struct core_units *room, uint32_t workload,
-                        uint8_t type)
+void core_room_claim(struct mr_core *core, struct core_units *room, uint32_t workload,
+                     uint32_t tasks, uint8_t type)
 {
     const struct core_workload *w = core_workload(core, workload);
+    core_leases_from_plan(core, workload, tasks, type, true);
     for (uint32_t i = room->given; i-- > 0;) {
         struct core_unit *unit = &room->units[i];
-        bool sound = unit_hold(core, unit, true);
+        bool sound = core_unit_lend(core, unit, true);
         if (sound && core_quota_over(core, w->tenant, &w->shape, type) == 0) continue;
-        (void)unit_hold(core, unit, false);
+        (void)core_unit_lend(core, unit, false);
         unit->needed = true;
     }
 }
@@ -245,7 +244,7 @@ static bool units_shrink(struct mr_core *core, struct core_units *room)
 {
     for (uint32_t i = 0; i < room->given; i++) {
         struct core_unit *unit = &room->units[i];
-        if (!unit->needed || !unit->shrink) continue;
+        if (!unit->needed || unit->moves || !unit->shrink) continue;
         const struct core_workload *v = core_workload(core, unit->workload);
         const struct core_request request =
             core_request_make(core, unit->workload, v->tasks_min, v->tasks - 1);
@@ -264,22 +263,22 @@ static bool units_shrink(struct mr_core *core, struct core_units *room)
     return true;
 }
 
-static void room_back(struct mr_core *core, struct core_units *room, bool only_needed)
+void core_room_back(struct mr_core *core, const struct core_units *room, bool only_needed)
 {
     for (uint32_t i = 0; i < room->given; i++) {
         if (!only_needed || room->units[i].needed) {
-            (void)unit_hold(core, &room->units[i], true);
+            (void)core_unit_lend(core, &room->units[i], true);
         }
     }
     stopping_hold(core, room, true);
 }
 
-static void victims_stop(struct mr_core *core, struct core_units *room, uint64_t claimant)
+static void victims_stop(struct mr_core *core, const struct core_units *room, uint64_t claimant)
 {
     for (uint32_t i = 0; i < room->given; i++) {
         const struct core_unit *unit = &room->units[i];
         if (!unit->needed) continue;
-        const struct core_workload *v = core_workload(core, unit->workload);
+        struct core_workload *v = core_workload(core, unit->workload);
         if (unit->lease != 0) {
             core_trace(core, "workload %llu loses a replica to %llu", (unsigned long long)v->id,
                        (unsigned long long)claimant);
@@ -287,23 +286,36 @@ static void victims_stop(struct mr_core *core, struct core_units *room, uint64_t
             core_service_update(core, unit->workload);
             continue;
         }
+        bool claims = unit->moves || unit->shrink; /* its next run */
         core_trace(core, "workload %llu %s for %llu", (unsigned long long)v->id,
-                   unit->shrink ? "shrinks" : "is preempted", (unsigned long long)claimant);
-        core_gang_stop(core, unit->workload,
-                       unit->shrink ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE, MR_STATE_PREEMPTED,
-                       true);
+                   unit->moves    ? "moves"
+                   : unit->shrink ? "shrinks"
+                                  : "is preempted",
+                   (unsigned long long)claimant);
+        if (unit->moves) v->moves++;
+        core_gang_stop(core, unit->workload, claims ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE,
+                       MR_STATE_PREEMPTED, true);
     }
 }
 
-/* All that was claimed is given up again; that is no news for those who wait for a quota. */
-static void claims_undo(struct mr_core *core, const struct core_units *room, uint32_t workload)
+/* That is no news for those who wait for a quota. */
+static void victims_undo(struct mr_core *core, struct core_units *room)
+{
+    core->quiet = 1;
+    for (uint32_t i = 0; i < room->given; i++) {
+        struct core_unit *unit = &room->units[i];
+        if (unit->needed) core_claims_drop(core, unit->workload);
+        unit->moves = false;
+    }
+    core->quiet = 0;
+}
+
+void core_room_undo(struct mr_core *core, struct core_units *room, uint32_t workload)
 {
     core->quiet = 1;
     core_claims_drop(core, workload);
-    for (uint32_t i = 0; i < room->given; i++) {
-        if (room->units[i].needed) core_claims_drop(core, room->units[i].workload);
-    }
     core->quiet = 0;
+    victims_undo(core, room);
 }
 
 static const char *room_verb(const struct core_units *room)
@@ -314,11 +326,25 @@ static const char *room_verb(const struct core_units *room)
     return "makes room";
 }
 
+void core_room_enter(struct mr_core *core, const struct core_units *room, uint32_t workload,
+                     uint8_t type)
+{
+    struct core_workload *w = core_workload(core, workload);
+    core_trace(core, "workload %llu %s", (unsigned long long)w->id, room_verb(room));
+    core_class_leave(core, workload);
+    w->accel_type = type;
+    if (!core_is_service(w)) w->phase = CORE_CLAIMING;
+    victims_stop(core, room, w->id);
+    if (!core_is_service(w))
+        core_claim_wait(core, workload);
+    else if (w->claim_wait == 0)
+        core_timer_set(core, workload, core->now_us);
+}
+
 bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request,
                     const struct core_bound *bound)
 {
-    struct core_workload *w = core_workload(core, workload);
-    MR_ASSERT(w->claimed == 0 && core->plan_count == 0);
+    MR_ASSERT(core_workload(core, workload)->claimed == 0 && core->plan_count == 0);
     if (bound->tenant != 0 && bound->reason.code != MR_REASON_QUOTA) return false;
     struct core_units room; /* large: only what is counted is ever read */
     room.count = 0;
@@ -337,27 +363,23 @@ bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_r
     uint32_t tasks = plan_with_room(core, &room, workload, request, &type);
     bool made = false;
     if (tasks > 0) {
-        core_leases_from_plan(core, workload, tasks, type, true);
-        units_spare(core, &room, workload, type);
+        core_room_claim(core, &room, workload, tasks, type);
+        (void)core_units_move(core, &room);
         made = units_shrink(core, &room);
-        if (!made) claims_undo(core, &room, workload);
+        if (!made) { /* who moves may take the room of who can do no more than shrink */
+            victims_undo(core, &room);
+            made = units_shrink(core, &room);
+        }
+        if (!made) core_room_undo(core, &room, workload);
     }
-    room_back(core, &room, tasks > 0);
+    core_room_back(core, &room, tasks > 0);
     core_hold_take(core, lent);
     /* What was given back for a moment and taken again is no reason to try anybody. */
     core_released_back(core, &kept);
     MR_ASSERT(core->plan_count == 0);
     if (!made) return false;
     core_hold_yield(core, workload);
-    core_trace(core, "workload %llu %s", (unsigned long long)w->id, room_verb(&room));
-    core_class_leave(core, workload);
-    w->accel_type = type;
-    if (!core_is_service(w)) w->phase = CORE_CLAIMING;
-    victims_stop(core, &room, w->id);
-    if (!core_is_service(w))
-        core_claim_wait(core, workload);
-    else if (w->claim_wait == 0)
-        core_timer_set(core, workload, core->now_us);
+    core_room_enter(core, &room, workload, type);
     return true;
 }
 
@@ -410,11 +432,11 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     struct core_unit unit = {.workload = workload};
-    (void)unit_hold(core, &unit, false);
+    (void)core_unit_lend(core, &unit, false);
     uint8_t type = 0;
     uint32_t tasks = core_plan_make(core, &request, &type);
     if (tasks > 0) core_leases_from_plan(core, workload, tasks, type, true);
-    (void)unit_hold(core, &unit, true);
+    (void)core_unit_lend(core, &unit, true);
     core_released_back(core, &kept);
     if (tasks == 0) return false;
     core_trace(core, "workload %llu grows from %u to %u tasks", (unsigned long long)w->id, w->tasks,
