@@ -123,9 +123,9 @@ const char *mr_node_state_name(enum mr_node_state state);
     X(QUOTA, "quota")               /* a: in use, b: limit, c: asked for */                        \
     X(TENANT_JOBS, "tenant_jobs")   /* a: running, b: limit */                                     \
     X(MAKING_ROOM, "making_room")   /* others were asked to go; a: places they hold */             \
-    X(STOPPING, "stopping")         /* its own last run still ends; a: leases */                   \
-    X(BACKOFF, "backoff")           /* restarts after a failure at time a */                       \
-    X(NOT_YET, "not_yet")           /* its begin time is a */                                      \
+    X(STOPPING, "stopping")    /* its last run still ends; a: leases; b: claimed for its next */   \
+    X(BACKOFF, "backoff")      /* restarts after a failure at time a */                            \
+    X(NOT_YET, "not_yet")      /* its begin time is a */                                           \
     X(RESERVED, "reserved")    /* its room is held for it from about a on; b: its places, c of     \
                                   which others still hold */                                       \
     X(HELD, "held_for_others") /* b would do and are held for workload a until time c */           \

@@ -182,7 +182,8 @@ int mr_core_why(const struct mr_core *core, struct mr_workload_id id, struct mr_
         break;
     case CORE_ENDING:
         if (w->outcome == CORE_OUTCOME_END) break;
-        *ret = (struct mr_reason){.code = MR_REASON_STOPPING, .a = w->lease_count - w->claimed};
+        *ret = (struct mr_reason){
+            .code = MR_REASON_STOPPING, .a = w->lease_count - w->claimed, .b = w->claimed};
         break;
     case CORE_ACTIVE:
         if (!core_is_service(w) || w->tasks >= w->target) break;
@@ -348,7 +349,10 @@ void core_reason_time_put(struct mr_buf *buf, const struct mr_reason *reason)
         break;
     case MR_REASON_STOPPING:
         mr_buf_put_str(buf, MR_STR("Its last run still ends: "));
-        number_put(buf, reason->a, " lease is left.", " leases are left.");
+        number_put(buf, reason->a, " lease is left", " leases are left");
+        mr_buf_put_str(buf, reason->b == 0
+                                ? MR_STR(".")
+                                : MR_STR("; then it goes on at once, its room is kept."));
         break;
     case MR_REASON_BACKOFF:
         mr_buf_put_str(buf, MR_STR("It failed and is tried again at "));

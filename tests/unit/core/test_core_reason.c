@@ -51,6 +51,8 @@ static void reasons_are_sentences_with_numbers(void **state)
          "It is short of 2 accelerators, which is held for others before it, first workload 7 at "
          "about 2025-11-24T16:00:00Z; with a time limit that ends before that it may run first."},
         {{MR_REASON_STOPPING, 0, 3, 0, 0}, "Its last run still ends: 3 leases are left."},
+        {{MR_REASON_STOPPING, 0, 1, 2, 0},
+         "Its last run still ends: 1 lease is left; then it goes on at once, its room is kept."},
         {{MR_REASON_BACKOFF, 0, 1764000000000000, 0, 0},
          "It failed and is tried again at 2025-11-24T16:00:00Z; its log says why."},
         {{MR_REASON_NOT_YET, 0, 1764000000000000, 0, 0},

@@ -511,10 +511,28 @@ static uint64_t its_last_run_stops(void)
     return 1;
 }
 
+static uint64_t it_moves(void)
+{
+    node_set(&c, 1, 4);
+    struct mr_event event = job(2, 1000);
+    event.u.submit.preemptible = true;
+    (void)submit(&c, event);
+    all_leases(&c, 1, MR_EVENT_LEASE_STARTED);
+    node_set(&c, 2, 4);
+    (void)submit(&c, job(1, 3000));
+    (void)submit(&c, first_class(job(1, 3000))); /* one is free then beside each of the two */
+    return 1;
+}
+
 static void both_end(uint64_t w)
 {
     all_exit(&c, w, MR_EXIT_CODE_REQUEUE);
     all_exit(&c, 2, 0);
+}
+
+static void last_run_ends(uint64_t w)
+{
+    all_exit(&c, w, MR_EXIT_CODE_REQUEUE);
 }
 
 static uint64_t room_is_reserved(void)
@@ -716,6 +734,7 @@ static const struct situation table[] = {
     {"behind one like it", behind_one_like_it, R(BEHIND), CPU, 1, 0, 0, wait, end_and_cancel},
     {"others make room", others_make_room, R(MAKING_ROOM), CPU, 1, 0, 0, wait, victim_ends},
     {"its last run stops", its_last_run_stops, R(STOPPING), CPU, 1, 0, 0, wait, both_end},
+    {"it moves", it_moves, R(STOPPING), CPU, 1, 2, 0, wait, last_run_ends},
     {"room is held for it", room_is_reserved, R(RESERVED), CPU, 10 * MINUTE + 1, 1, 1, wait,
      end_first},
     {"room is held for others", room_is_held_for_others, R(HELD), GPUS, 2, 1000, 10 * MINUTE + 1,
