@@ -217,8 +217,8 @@ static uint32_t spot_fit(const struct move *m, uint32_t spot)
     if (m->level == CORE_LEVEL_COUNT)
         return core_node_fit(m->core, spot, m->type, &m->shape,
                              MR_MIN(most, MR_TASKS_PER_NODE_MAX));
-    if (m->w->segment != 0) return core_segment_fit(m->core, spot, m->type, &m->request, most);
-    return core_place_fit(m->core, spot, m->type, &m->shape, most);
+    uint32_t fit = core_place_fit(m->core, spot, m->type, &m->shape, most);
+    return m->w->segment != 0 ? fit / m->w->segment : fit;
 }
 
 /* Gives back the cheapest of those who are there until the job fits, or one more of its parts; what
