@@ -17,7 +17,7 @@ struct sbatch {
     struct mr_str name, mem, mem_per_cpu, gpu_type, time, begin, deadline, chdir;
     uint64_t nodes, ntasks, ntasks_per_node, cpus_per_task, gpus_per_node, gpus_total, segment,
         reservation;
-    bool requeue;
+    bool requeue, exclusive;
     uint32_t line;
     struct mr_buf *problem;
 };
@@ -34,6 +34,7 @@ enum kind {
     TIME,
     FLAG_REQUEUE,
     FLAG_NO_REQUEUE,
+    EXCLUSIVE,
     HARMLESS
 };
 struct option {
@@ -62,6 +63,7 @@ static const struct option options[] = {
     {"chdir", 'D', TEXT, AT(chdir)},
     {"requeue", 0, FLAG_REQUEUE, 0},
     {"no-requeue", 0, FLAG_NO_REQUEUE, 0},
+    {"exclusive", 0, EXCLUSIVE, 0},
     /* Where output goes, who is told, what it is booked on: nothing that changes the run. */
     {"output", 'o', HARMLESS, 0},
     {"error", 'e', HARMLESS, 0},
@@ -150,8 +152,8 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
                       struct mr_str value)
 {
     void *field = (char *)s + option->offset;
-    bool bare =
-        option->kind == FLAG_REQUEUE || option->kind == FLAG_NO_REQUEUE || option->kind == HARMLESS;
+    bool bare = option->kind == FLAG_REQUEUE || option->kind == FLAG_NO_REQUEUE ||
+                option->kind == EXCLUSIVE || option->kind == HARMLESS;
     if (value.n == 0 && !bare) {
         return complain(s, whole, "needs a value");
     }
@@ -181,6 +183,10 @@ static int take_value(struct sbatch *s, const struct option *option, struct mr_s
     case FLAG_REQUEUE:
     case FLAG_NO_REQUEUE:
         s->requeue = option->kind == FLAG_REQUEUE; /* the last one holds */
+        return 0;
+    case EXCLUSIVE:
+        if (value.n > 0) return complain(s, whole, "is for nodes; no value is known");
+        s->exclusive = true;
         return 0;
     case HARMLESS:
         return 0;
@@ -344,6 +350,7 @@ int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf 
     if (s.segment > 0) mr_buf_printf(json, ",\"segment\":%llu", (unsigned long long)s.segment);
     if (s.reservation > 0)
         mr_buf_printf(json, ",\"reservation\":%llu", (unsigned long long)s.reservation);
+    if (s.exclusive) mr_buf_put_str(json, MR_STR(",\"exclusive\":\"node\""));
     put_field(json, "work_dir", s.chdir);
     if (s.requeue) mr_buf_put_str(json, MR_STR(",\"restarts\":3"));
     put_command(json, text);

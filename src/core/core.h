@@ -72,6 +72,13 @@ enum mr_spread {
     MR_SPREAD_COUNT
 };
 
+/* What no other workload may use while this one has tasks there, besides its own tasks. */
+enum mr_exclusive {
+    MR_EXCLUSIVE_NONE,
+    MR_EXCLUSIVE_NODE, /* nodes of its own, whole, and charged whole; each replica has its own */
+    MR_EXCLUSIVE_COUNT
+};
+
 /* Slurm's states. A service whose target is 0 is suspended. What makes way for others is completing
  * while it stops, then pending; PREEMPTED is not used yet. */
 #define MR_STATES(X)                                                                               \
@@ -132,6 +139,8 @@ const char *mr_node_state_name(enum mr_node_state state);
     X(DEADLINE, "deadline")    /* its plan begins at a (0: none yet); b: its deadline */           \
     X(KEPT, "kept_free")      /* nodes that would do are reservation a's from time c (b: until) */ \
     X(NO_WINDOW, "no_window") /* a reservation would fit from time a on (0: not found) */          \
+    X(EXCLUSIVE,                                                                                   \
+      "exclusive") /* fits, but beside others. a: nodes wholly free, b: up, c: needed */           \
     X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -303,9 +312,10 @@ struct mr_event_submit {
     bool promise;              /* jobs with deadline and curve: promise it when it can be kept */
     bool late_ends;            /* the same: when it cannot be met any more, the job ends */
     enum mr_spread spread;
-    uint32_t spread_max; /* at most so many in one of them; 0: any number */
-    uint32_t segment;    /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
-                            are multiples of it. 0: none */
+    uint32_t spread_max;         /* at most so many in one of them; 0: any number */
+    enum mr_exclusive exclusive; /* not with a share of a device, a spread or a curve */
+    uint32_t segment; /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
+                         are multiples of it. 0: none */
     struct mr_workload_id reservation; /* runs on its nodes, in its time; 0: on others. A
                                           reservation of the tenant, or of one above it */
     struct mr_curve curve;             /* the sizes lie between tasks_min and tasks_max */
@@ -523,6 +533,7 @@ struct mr_workload_info {
     uint32_t tasks_min, tasks_max;
     enum mr_spread spread;
     uint32_t spread_max;
+    enum mr_exclusive exclusive;
     uint32_t segment;
     uint32_t tasks;  /* placed now, spares too */
     uint32_t spares; /* of these, standing ready */

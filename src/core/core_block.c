@@ -44,14 +44,14 @@ const struct mr_core_limits mr_core_limits_fleet = {
     .reservations = 4096,
 };
 
-_Static_assert(sizeof(struct core_node) == 104 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
+_Static_assert(sizeof(struct core_node) == 112 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 80, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
                "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 432, "no padding");
+_Static_assert(sizeof(struct core_workload) == 440, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
 _Static_assert(sizeof(struct core_class) == 124, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");

@@ -8,7 +8,7 @@
  *
  * Owns:       nothing.
  * Invariants: the text of each stands where it is verified; (1) to (9) here, (10) to (19) in
- *             core_check_work.c, (20) and on in core_check_fit.c.
+ *             core_check_work.c, (20) and on in core_check_fit.c, (25) here.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -56,6 +56,8 @@ static void nodes_range(struct core_check *check)
         core_check_index(check, CORE_STATES, n->free_state);
         core_check_index(check, CORE_NODES, n->state_prev);
         core_check_index(check, CORE_NODES, n->state_next);
+        core_check_index(check, CORE_NODES, n->idle_prev);
+        core_check_index(check, CORE_NODES, n->idle_next);
         core_check_index(check, CORE_LEASES, n->lease_first);
         core_check_holds(check,
                          n->state < MR_NODE_STATE_COUNT && n->accel_type < MR_ACCEL_TYPES_MAX &&
@@ -96,23 +98,34 @@ static void nodes_range(struct core_check *check)
 struct held {
     uint64_t cpu, mem;         /* of leases that are no claims */
     uint64_t all_cpu, all_mem; /* and of claims */
+    uint32_t leases, alone;    /* that are no claims; those of exclusive workloads */
     int32_t device[MR_DEVICES_PER_NODE_MAX], all_device[MR_DEVICES_PER_NODE_MAX];
 };
 
 static void lease_add(const struct mr_core *core, const struct core_lease *l, struct held *held)
 {
-    const struct mr_shape *shape = &core_workload(core, l->workload)->shape;
+    const struct core_workload *w = core_workload(core, l->workload);
+    const struct core_node *n = core_node(core, l->node);
+    const struct mr_shape *shape = &w->shape;
     bool claim = l->state == CORE_LEASE_CLAIM;
-    uint64_t cpu = (uint64_t)shape->cpu_milli * l->tasks;
+    uint64_t cpu = (uint64_t)shape->cpu_milli * l->tasks, devices = l->devices;
     uint64_t mem = (uint64_t)shape->mem_mib * l->tasks;
     int32_t each =
         shape->accel_milli < CORE_WHOLE ? (int32_t)(shape->accel_milli * l->tasks) : CORE_WHOLE;
+    if (w->exclusive != MR_EXCLUSIVE_NONE) {
+        cpu = n->cpu_milli;
+        mem = n->mem_mib;
+        each = CORE_WHOLE;
+        devices = n->accel_count == 64 ? UINT64_MAX : ((uint64_t)1 << n->accel_count) - 1;
+        held->alone += !claim;
+    }
+    held->leases += !claim;
     held->all_cpu += cpu;
     held->all_mem += mem;
     held->cpu += claim ? 0 : cpu;
     held->mem += claim ? 0 : mem;
     for (uint32_t i = 0; i < MR_DEVICES_PER_NODE_MAX; i++) {
-        if (!((l->devices >> i) & 1)) continue;
+        if (!((devices >> i) & 1)) continue;
         held->all_device[i] += each;
         held->device[i] += claim ? 0 : each;
     }
@@ -145,6 +158,8 @@ static void node_leases_check(struct core_check *check, uint32_t node)
     }
     core_check_holds(check, exact, "(5) free is what a node has less what is held on it");
     core_check_holds(check, core_node_sound(n) == !n->unsound, "(6) a node knows if it is full");
+    core_check_holds(check, held.alone == 0 || held.leases == 1,
+                     "(25) an exclusive workload's node is nobody else's");
     core_check_holds(check, sound, "(6) no device, vCPU or memory is used twice");
 }
 
@@ -214,6 +229,33 @@ static void node_sketch(const struct mr_core *core, const struct core_node *n, u
             *nodes += sketch(at, n->accel_type, mr_hash_mix(log));
         }
     }
+}
+
+static void idle_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t listed = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
+        const struct core_node *n = core_node(core, i);
+        bool idle = n->free_state != 0 && core_node_idle(n);
+        core_check_holds(check, idle == (n->idle != 0), "(7) a node knows if it is wholly free");
+        if (idle) listed += mr_hash_mix(i);
+    }
+    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
+        uint32_t at = core->idle_first[type], prev = 0, count = 0;
+        for (; at != 0 && count <= core->idle_nodes[type]; count++) {
+            if (!core_check_index(check, CORE_NODES, at)) return;
+            const struct core_node *n = core_node(core, at);
+            core_check_holds(check, n->idle_prev == prev && n->accel_type == type,
+                             "(7) wholly free nodes are linked both ways");
+            listed -= mr_hash_mix(at);
+            prev = at;
+            at = n->idle_next;
+        }
+        core_check_holds(check, count == core->idle_nodes[type],
+                         "(7) wholly free nodes are counted");
+    }
+    core_check_holds(check, listed == 0, "(7) every wholly free node is listed once");
 }
 
 static void states_count_check(struct core_check *check)
@@ -309,6 +351,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
         }
         fleet_sums_check(&check);
         states_count_check(&check);
+        idle_check(&check);
         core_check_work(&check);
         core_check_reserve(&check);
     }

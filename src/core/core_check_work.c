@@ -346,11 +346,13 @@ static void amounts_check(struct core_check *check)
         const struct core_lease *l = core_lease(core, i);
         if (l->state == MR_LEASE_NONE) continue;
         const struct core_workload *w = core_workload(core, l->workload);
-        uint64_t accel = (uint64_t)w->shape.accel_milli * l->tasks;
-        own += amount_key(w->tenant, 0) * w->shape.cpu_milli * l->tasks;
-        own += amount_key(w->tenant, 1) * w->shape.mem_mib * l->tasks;
+        struct core_charge c;
+        core_charge_of(core, l, &c);
+        uint64_t accel = (uint64_t)c.shape->accel_milli * c.tasks;
+        own += amount_key(w->tenant, 0) * c.shape->cpu_milli * c.tasks;
+        own += amount_key(w->tenant, 1) * c.shape->mem_mib * c.tasks;
         own += amount_key(w->tenant, CORE_ACCEL) * accel;
-        if (accel > 0) own += amount_key(w->tenant, CORE_ACCEL + l->accel_type) * accel;
+        if (accel > 0) own += amount_key(w->tenant, CORE_ACCEL + c.type) * accel;
     }
     for (uint32_t i = 1; i < core->tables[CORE_TENANTS].used; i++) {
         const struct core_tenant *t = core_tenant(core, i);

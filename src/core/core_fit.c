@@ -94,7 +94,7 @@ uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
                        const struct mr_shape *shape, uint32_t most)
 {
     const struct core_node *n = core_node(core, node);
-    if (n->state != MR_NODE_UP || !core_node_open(core, n)) return 0;
+    if (!core_node_open(core, node)) return 0;
     uint64_t fit = most;
     if (shape->cpu_milli > 0) {
         if (n->cpu_free_milli <= 0) return 0;
@@ -191,6 +191,7 @@ uint32_t core_node_find(const struct mr_core *core, uint32_t type, const struct 
                         uint32_t tasks)
 {
     MR_ASSERT(tasks > 0);
+    if (core->view_picky != 0) return core_picky_find(core, type, shape, tasks);
     uint64_t cpu = (uint64_t)shape->cpu_milli * tasks;
     uint64_t mem = (uint64_t)shape->mem_mib * tasks;
     uint32_t node;

@@ -6,7 +6,8 @@
  *                 what is free on it and until when, others are not in it;
  *             (2) the free amounts of a place are the sums over the nodes in and below it;
  *             (3) places lie in the bucket of what is free in them;
- *             (4) the fleet's sums are the sums over the nodes that are up.
+ *             (4) the fleet's sums are the sums over the nodes that are up;
+ *             (5) nodes in the index on which nothing is held are listed by type.
  * Never:      I/O, clock, allocation, recursion.
  * Cost:       O(log nodes + devices of the node) for each change of a node.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_fleet.c
@@ -274,6 +275,31 @@ static void state_join(struct mr_core *core, uint32_t node, const struct core_fr
     s->node_count++;
 }
 
+/* Listed as wholly free, or not any more. */
+static void idle_move(struct mr_core *core, uint32_t node, bool idle)
+{
+    struct core_node *n = core_node(core, node);
+    uint32_t *head = &core->idle_first[n->accel_type];
+    n->idle = idle;
+    if (idle) {
+        core->idle_nodes[n->accel_type]++;
+        n->idle_prev = 0;
+        n->idle_next = *head;
+        if (*head != 0) core_node(core, *head)->idle_prev = node;
+        *head = node;
+        return;
+    }
+    MR_INVARIANT(5, core->idle_nodes[n->accel_type] > 0);
+    core->idle_nodes[n->accel_type]--;
+    if (n->idle_prev != 0)
+        core_node(core, n->idle_prev)->idle_next = n->idle_next;
+    else
+        *head = n->idle_next;
+    if (n->idle_next != 0) core_node(core, n->idle_next)->idle_prev = n->idle_prev;
+    n->idle_prev = 0;
+    n->idle_next = 0;
+}
+
 static uint32_t clamp_u32(int64_t value)
 {
     if (value <= 0) return 0;
@@ -338,7 +364,9 @@ static void node_refresh(struct mr_core *core, uint32_t node)
         n->unsound = !sound;
         core_node_sound_changed(core, node);
     }
-    if (n->state != MR_NODE_UP || n->closed != 0) {
+    bool indexed = n->state == MR_NODE_UP && n->closed == 0, idle = indexed && core_node_idle(n);
+    if (idle != (n->idle != 0)) idle_move(core, node, idle);
+    if (!indexed) {
         if (n->free_state != 0) state_leave(core, node);
         sums_add(core, n, 0, 0, 0);
         whole_move(core, n, 0);
@@ -461,6 +489,19 @@ void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *
     MR_ASSERT(n->mem_free_mib <= n->mem_mib);
     node_refresh(core, node);
     released_note(core, node);
+}
+
+void core_node_whole(struct mr_core *core, uint32_t node, bool take)
+{
+    struct core_node *n = core_node(core, node);
+    int sign = take ? -1 : 1;
+    n->cpu_free_milli += sign * (int64_t)n->cpu_milli;
+    n->mem_free_mib += sign * (int64_t)n->mem_mib;
+    for (uint32_t i = 0; i < n->accel_count; i++) {
+        n->device_free[i] = (int16_t)(n->device_free[i] + sign * CORE_WHOLE);
+    }
+    node_refresh(core, node);
+    if (!take) released_note(core, node);
 }
 
 void core_node_dated(struct mr_core *core, uint32_t node, uint32_t closed, uint64_t dated_us,

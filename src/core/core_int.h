@@ -125,7 +125,8 @@ struct core_node {
     uint32_t fit_class;        /* nodes that are alike when empty; 0: none, or it is not up */
     uint32_t window_first;     /* its calendar: by begin, those that are not over */
     uint32_t closed;           /* the reservation whose window it is in; 0: none */
-    uint32_t pad5;
+    uint32_t idle;             /* stands in the list of nodes that are wholly free */
+    uint32_t idle_prev, idle_next;
     uint64_t dated_us; /* its next window begins; 0: none is known */
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
@@ -232,7 +233,8 @@ struct core_workload {
     uint32_t member_prev, member_next; /* of the others who name the same */
     uint32_t segment;                  /* tasks in one NVLink domain together; 0: any */
     uint32_t spread_max;
-    uint32_t moves; /* so often it was asked to go on elsewhere */
+    uint32_t moves;             /* so often it was asked to go on elsewhere */
+    uint8_t exclusive, pad2[7]; /* enum mr_exclusive */
 };
 
 struct core_lease {
@@ -253,7 +255,7 @@ struct core_class {
     uint32_t tenant, tasks_min, tasks_max;
     uint8_t priority, kind, topology, preemptible;
     uint8_t length; /* of its time limit or estimate, in powers of two; 0: unknown */
-    uint8_t spread, pad[2];
+    uint8_t spread, exclusive, pad;
     uint32_t reserved; /* the reservation that all name; 0: none */
     uint32_t segment, spread_max;
     uint32_t head, tail, count, ticket_first, ticket_last;
@@ -348,6 +350,8 @@ struct mr_core {
     uint64_t cpu_free_milli, mem_free_mib, accel_free_milli; /* never below zero per node */
     uint64_t type_milli[MR_ACCEL_TYPES_MAX], type_free_milli[MR_ACCEL_TYPES_MAX];
     uint32_t type_nodes_up[MR_ACCEL_TYPES_MAX];
+    uint32_t idle_first[MR_ACCEL_TYPES_MAX]; /* nodes in the index that are wholly free */
+    uint32_t idle_nodes[MR_ACCEL_TYPES_MAX];
     uint32_t nodes_by_state[MR_NODE_STATE_COUNT];
     uint32_t largest[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT]; /* of nodes present, any state */
     uint32_t largest_count[MR_ACCEL_TYPES_MAX][MR_RESOURCE_COUNT];
@@ -390,6 +394,8 @@ struct mr_core {
      * of this reservation alone, 0: those in none. core_view_of sets it. */
     uint32_t view_reserved, view_end_s; /* in seconds, rounded up */
     uint64_t view_end_us;
+    uint32_t view_picky; /* for whom not every node with room will do; 0: nobody */
+    uint32_t plan_whole; /* the plan takes whole nodes */
     struct core_repair repairs[CORE_REPAIRS];
     uint32_t quiet;          /* what is given back is no news */
     uint32_t plan_also;      /* whose quota of some type kept the last plan from more */
@@ -500,9 +506,14 @@ static inline uint32_t core_until_s(const struct core_node *n)
     uint64_t at_s = n->dated_us / 1000000;
     return n->dated_us == 0 ? UINT32_MAX : (uint32_t)MR_MIN(at_s, (uint64_t)UINT32_MAX - 1);
 }
-/* Whether it may be used by whom the nodes are looked at for, as far as reservations go. */
-static inline bool core_node_open(const struct mr_core *core, const struct core_node *n)
+/* core_alone.c: whether the node will do for who is picky, as far as others on it go. */
+bool core_picky_open(const struct mr_core *core, uint32_t node);
+/* Whether it may be used by whom the nodes are looked at for, whatever is free on it. */
+static inline bool core_node_open(const struct mr_core *core, uint32_t node)
 {
+    const struct core_node *n = core_node(core, node);
+    if (n->state != MR_NODE_UP) return false;
+    if (core->view_picky != 0 && !core_picky_open(core, node)) return false;
     if (core->view_reserved != 0) return n->closed == core->view_reserved;
     return n->closed == 0 && (n->dated_us == 0 || n->dated_us >= core->view_end_us);
 }
@@ -511,6 +522,14 @@ void core_node_take(struct mr_core *core, uint32_t node, const struct mr_shape *
                     uint32_t tasks, uint64_t devices);
 void core_node_give(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
                     uint32_t tasks, uint64_t devices);
+/* Nothing is held on it. */
+static inline bool core_node_idle(const struct core_node *n)
+{
+    return n->cpu_free_milli == n->cpu_milli && n->mem_free_mib == n->mem_mib &&
+           n->whole == n->accel_count;
+}
+/* The same for all that the node has. */
+void core_node_whole(struct mr_core *core, uint32_t node, bool take);
 /* What a look ahead must put back: what was only lent is no release. */
 struct core_released_kept {
     struct core_released released[MR_ACCEL_TYPES_MAX];
@@ -585,6 +604,37 @@ bool core_place_never(const struct mr_core *core, const struct core_request *req
 /* Why the request does not fit now, with numbers; NONE when it does. */
 void core_place_reason(const struct mr_core *core, const struct core_request *request,
                        struct mr_reason *ret);
+
+/* core_alone.c: work that has nodes of its own */
+/* From now on nodes are looked at for this workload, which is picky. */
+void core_picky_view(struct mr_core *core, uint32_t workload);
+/* As core_node_find, among those that will do. */
+uint32_t core_picky_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                         uint32_t tasks);
+/* What a lease is charged for, in quotas and on the bill: `tasks` times the shape, on the type. */
+struct core_charge {
+    const struct mr_shape *shape;
+    uint32_t tasks;
+    uint8_t type;
+    struct mr_shape whole; /* of an exclusive one */
+};
+void core_charge_whole(const struct mr_core *core, uint32_t node, struct core_charge *ret);
+static inline void core_charge_of(const struct mr_core *core, const struct core_lease *lease,
+                                  struct core_charge *ret)
+{
+    const struct core_workload *w = core_workload(core, lease->workload);
+    ret->shape = &w->shape;
+    ret->tasks = lease->tasks;
+    ret->type = lease->accel_type;
+    if (w->exclusive != MR_EXCLUSIVE_NONE) core_charge_whole(core, lease->node, ret);
+}
+/* Before and after the node changes: what has it for its own has all of it before and after. False:
+ * it does not change. */
+bool core_alone_node_changes(struct mr_core *core, const struct mr_event_node *event);
+void core_alone_node_changed(struct mr_core *core, uint32_t node);
+/* Why an exclusive workload that the fleet has room for does not start; NONE: it does. */
+void core_alone_why(struct mr_core *core, uint32_t workload, const struct core_request *request,
+                    struct mr_reason *ret);
 
 /* core_place.c */
 /* Plans as many tasks as fit, at least tasks_min, and takes them from the fleet: entries in the

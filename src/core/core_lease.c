@@ -126,6 +126,35 @@ static uint32_t lease_make(struct mr_core *core, uint32_t workload, uint32_t nod
     return lease;
 }
 
+enum quota_change { QUOTA_TAKE, QUOTA_GIVE, QUOTA_LEND, QUOTA_BACK };
+
+static void quota_change(struct mr_core *core, uint32_t lease, enum quota_change change)
+{
+    const struct core_lease *l = core_lease(core, lease);
+    uint32_t tenant = core_workload(core, l->workload)->tenant;
+    struct core_charge c;
+    core_charge_of(core, l, &c);
+    if (change == QUOTA_TAKE)
+        core_quota_take(core, tenant, c.shape, c.type, c.tasks);
+    else if (change == QUOTA_GIVE)
+        core_quota_give(core, tenant, c.shape, c.type, c.tasks);
+    else
+        core_quota_lend(core, tenant, c.shape, c.type, c.tasks, change == QUOTA_BACK);
+}
+
+/* What it holds on its node. */
+static void node_hold(struct mr_core *core, uint32_t lease, bool take)
+{
+    const struct core_lease *l = core_lease(core, lease);
+    const struct core_workload *w = core_workload(core, l->workload);
+    if (w->exclusive != MR_EXCLUSIVE_NONE)
+        core_node_whole(core, l->node, take);
+    else if (take)
+        core_node_take(core, l->node, &w->shape, l->tasks, l->devices);
+    else
+        core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
+}
+
 /* A replica is a lease of its own: cuts off the devices of one task. */
 static uint64_t devices_cut(const struct mr_shape *shape, uint64_t *devices)
 {
@@ -145,7 +174,7 @@ void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tas
     struct core_workload *w = core_workload(core, workload);
     bool service = core_is_service(w);
     uint32_t rank = 0;
-    core_quota_take(core, w->tenant, &w->shape, type, tasks);
+    if (w->exclusive == MR_EXCLUSIVE_NONE) core_quota_take(core, w->tenant, &w->shape, type, tasks);
     for (uint32_t i = 1; i <= core->plan_count; i++) {
         const struct core_plan *entry = core_plan(core, i);
         uint64_t devices = entry->devices;
@@ -155,6 +184,7 @@ void core_leases_from_plan(struct mr_core *core, uint32_t workload, uint32_t tas
             uint32_t here = service ? 1 : entry->tasks;
             uint32_t lease = lease_make(core, workload, entry->node, here, own, type, claim);
             struct core_lease *l = core_lease(core, lease);
+            if (w->exclusive != MR_EXCLUSIVE_NONE) quota_change(core, lease, QUOTA_TAKE);
             l->rank_first = service ? 0 : rank;
             l->world_size = service ? 1 : core_spare_world(w, tasks);
             l->node_rank = service ? 0 : i - 1;
@@ -272,8 +302,8 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
         MR_ASSERT(w->ready > 0);
         w->ready--;
     }
-    core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
-    core_quota_give(core, w->tenant, &w->shape, l->accel_type, l->tasks);
+    node_hold(core, lease, false);
+    quota_change(core, lease, QUOTA_GIVE);
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
     if (core->hold_count > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
@@ -306,13 +336,8 @@ uint32_t core_leases_stopping(const struct mr_core *core, uint32_t ret[CORE_STOP
 
 void core_lease_lend(struct mr_core *core, uint32_t lease, bool take, bool quota)
 {
-    const struct core_lease *l = core_lease(core, lease);
-    const struct core_workload *w = core_workload(core, l->workload);
-    if (quota) core_quota_lend(core, w->tenant, &w->shape, l->accel_type, l->tasks, take);
-    if (take)
-        core_node_take(core, l->node, &w->shape, l->tasks, l->devices);
-    else
-        core_node_give(core, l->node, &w->shape, l->tasks, l->devices);
+    if (quota) quota_change(core, lease, take ? QUOTA_BACK : QUOTA_LEND);
+    node_hold(core, lease, take);
 }
 
 bool core_leases_lend(struct mr_core *core, uint32_t workload, bool take, bool quota)

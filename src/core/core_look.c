@@ -26,6 +26,7 @@ static void workload_put(const struct mr_core *core, uint32_t workload,
         .tasks_max = w->tasks_max,
         .spread = (enum mr_spread)w->spread,
         .spread_max = w->spread_max,
+        .exclusive = (enum mr_exclusive)w->exclusive,
         .segment = w->segment,
         .tasks = w->tasks,
         .spares = core_is_service(w) ? 0 : w->tasks - core_spare_world(w, w->tasks),
@@ -332,16 +333,18 @@ static bool accrued_put(const struct mr_core *core, uint64_t index, uint64_t now
     if (l->state == MR_LEASE_NONE || l->state == CORE_LEASE_CLAIM) return false;
     if (l->started_us == 0 || l->billed_us >= now_us) return false;
     const struct core_workload *w = core_workload(core, l->workload);
-    const uint64_t amounts[3] = {w->shape.cpu_milli, w->shape.mem_mib, w->shape.accel_milli};
+    struct core_charge c;
+    core_charge_of(core, l, &c);
+    const uint64_t amounts[3] = {c.shape->cpu_milli, c.shape->mem_mib, c.shape->accel_milli};
     uint32_t which = (uint32_t)(index % 3);
     enum mr_sku sku = (enum mr_sku)(MR_SKU_CPU + which);
     uint64_t quantity;
     if (amounts[which] == 0) return false;
-    if (!mr_mul_u64(amounts[which] * l->tasks, now_us - l->billed_us, &quantity)) {
+    if (!mr_mul_u64(amounts[which] * c.tasks, now_us - l->billed_us, &quantity)) {
         quantity = UINT64_MAX;
     }
     uint64_t rest = l->rest[which];
-    uint8_t type = sku == MR_SKU_ACCEL ? l->accel_type : 0;
+    uint8_t type = sku == MR_SKU_ACCEL ? c.type : 0;
     *ret = (struct mr_bill_line){.tenant = {w->tenant},
                                  .workload = {w->id},
                                  .sku = sku,

@@ -162,12 +162,14 @@ void core_lease_bill(struct mr_core *core, uint32_t lease, uint64_t until_us)
     struct core_lease *l = core_lease(core, lease);
     if (l->started_us == 0 || l->billed_us >= until_us) return;
     const struct core_workload *w = core_workload(core, l->workload);
+    struct core_charge c;
+    core_charge_of(core, l, &c);
     const struct {
         enum mr_sku sku;
         uint64_t amount;
-    } held[3] = {{MR_SKU_CPU, (uint64_t)w->shape.cpu_milli * l->tasks},
-                 {MR_SKU_MEMORY, (uint64_t)w->shape.mem_mib * l->tasks},
-                 {MR_SKU_ACCEL, (uint64_t)w->shape.accel_milli * l->tasks}};
+    } held[3] = {{MR_SKU_CPU, (uint64_t)c.shape->cpu_milli * c.tasks},
+                 {MR_SKU_MEMORY, (uint64_t)c.shape->mem_mib * c.tasks},
+                 {MR_SKU_ACCEL, (uint64_t)c.shape->accel_milli * c.tasks}};
     for (uint32_t i = 0; i < 3; i++) {
         if (held[i].amount == 0) continue;
         uint64_t quantity;
@@ -177,7 +179,7 @@ void core_lease_bill(struct mr_core *core, uint32_t lease, uint64_t until_us)
             .workload = {w->id},
             .lease = {l->id},
             .sku = held[i].sku,
-            .accel_type = held[i].sku == MR_SKU_ACCEL ? l->accel_type : 0,
+            .accel_type = held[i].sku == MR_SKU_ACCEL ? c.type : 0,
             .quantity = quantity,
             .from_us = l->billed_us,
             .to_us = until_us,

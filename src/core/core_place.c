@@ -54,6 +54,30 @@ static uint64_t devices_pick(const struct core_node *n, const struct mr_shape *s
     return (uint64_t)1 << best;
 }
 
+/* Takes from the fleet what the entry is for, or gives it back. */
+static void entry_hold(struct mr_core *core, const struct core_plan *entry,
+                       const struct mr_shape *shape, bool take)
+{
+    if (core->plan_whole)
+        core_node_whole(core, entry->node, take);
+    else if (take)
+        core_node_take(core, entry->node, shape, entry->tasks, entry->devices);
+    else
+        core_node_give(core, entry->node, shape, entry->tasks, entry->devices);
+}
+
+/* One more entry. What the first is, all are: a plan is made for one workload. */
+static void entry_add(struct mr_core *core, const struct core_plan *entry,
+                      const struct mr_shape *shape)
+{
+    uint32_t picky = core->view_picky;
+    MR_ASSERT(core->plan_count + 1 < core->tables[CORE_PLAN].capacity);
+    if (core->plan_count == 0)
+        core->plan_whole = picky != 0 && core_workload(core, picky)->exclusive != 0;
+    *core_plan(core, ++core->plan_count) = *entry;
+    entry_hold(core, entry, shape, true);
+}
+
 /* Takes `tasks` tasks on the node: one entry, for shared devices one for each device. */
 bool core_plan_add(struct mr_core *core, uint32_t node, const struct mr_shape *shape,
                    uint32_t tasks)
@@ -66,10 +90,8 @@ bool core_plan_add(struct mr_core *core, uint32_t node, const struct mr_shape *s
             core->leases_short = 1; /* then the end of a lease anywhere may help */
             return false;
         }
-        MR_ASSERT(core->plan_count + 1 < core->tables[CORE_PLAN].capacity);
-        *core_plan(core, ++core->plan_count) =
-            (struct core_plan){.devices = devices, .node = node, .tasks = here};
-        core_node_take(core, node, shape, here, devices);
+        const struct core_plan entry = {.devices = devices, .node = node, .tasks = here};
+        entry_add(core, &entry, shape);
         tasks -= here;
     }
     return true;
@@ -81,6 +103,7 @@ static bool plan_by_value(struct mr_core *core, uint32_t types, const struct mr_
                           uint32_t tasks)
 {
     struct core_fit_spot spot;
+    if (core->view_picky != 0) return false;
     if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) return false;
     if (shape->accel_milli == 0) {
         uint64_t cpu = (uint64_t)shape->cpu_milli * tasks, mem = (uint64_t)shape->mem_mib * tasks;
@@ -108,7 +131,7 @@ void core_plan_cut(struct mr_core *core, const struct mr_shape *shape, uint32_t 
     core_released_keep(core, &kept);
     while (core->plan_count > keep) {
         const struct core_plan *entry = core_plan(core, core->plan_count--);
-        core_node_give(core, entry->node, shape, entry->tasks, entry->devices);
+        entry_hold(core, entry, shape, false);
     }
     core_released_back(core, &kept);
 }
@@ -302,7 +325,7 @@ static uint32_t plan_exactly(struct mr_core *core, uint32_t type, const struct m
 #ifdef MR_PLANT_CORE_GANG_PART
     if (placed == tasks && core->plan_count > 2) {
         struct core_plan last = *core_plan(core, core->plan_count--);
-        core_node_give(core, last.node, shape, last.tasks, last.devices);
+        entry_hold(core, &last, shape, false);
         return tasks;
     }
 #endif
@@ -386,16 +409,14 @@ bool core_plan_keep(struct mr_core *core, const struct core_plan *entry,
     int64_t cpu_milli = (int64_t)shape->cpu_milli * entry->tasks;
     int64_t mem_mib = (int64_t)shape->mem_mib * entry->tasks;
     int64_t each = MR_MIN((int64_t)shape->accel_milli, (int64_t)CORE_WHOLE);
-    if (n->state != MR_NODE_UP || !core_node_open(core, n)) return false;
+    if (!core_node_open(core, entry->node)) return false;
     if (n->cpu_free_milli < cpu_milli || n->mem_free_mib < mem_mib) return false;
     if (each > 0 && each < CORE_WHOLE) each *= entry->tasks;
     for (uint32_t i = 0; i < n->accel_count; i++) {
         if (((entry->devices >> i) & 1u) != 0 && n->device_free[i] < each) return false;
     }
     if (!core_slot_left(core, CORE_LEASES, core->plan_count + 1)) return false;
-    MR_ASSERT(core->plan_count + 1 < core->tables[CORE_PLAN].capacity);
-    *core_plan(core, ++core->plan_count) = *entry;
-    core_node_take(core, entry->node, shape, entry->tasks, entry->devices);
+    entry_add(core, entry, shape);
     return true;
 }
 

@@ -32,7 +32,8 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .reserved = w->reserved,
                                .segment = w->segment,
                                .spread = w->spread,
-                               .spread_max = w->spread_max};
+                               .spread_max = w->spread_max,
+                               .exclusive = w->exclusive};
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     uint64_t minutes = (core_length_us(w) >> 26) + 1;
     if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));

@@ -94,6 +94,29 @@ uint32_t core_quota_tasks(const struct mr_core *core, const struct core_ask *ask
     return (uint32_t)tasks;
 }
 
+bool core_quota_room(const struct mr_core *core, const struct core_ask *ask,
+                     const uint64_t more[MR_RESOURCE_COUNT], struct core_bound *ret)
+{
+    const uint32_t amounts[4] = {0, 1, CORE_ACCEL, CORE_ACCEL + ask->type};
+    for (uint32_t i = 0; i < (ask->type != 0 ? 4 : 3); i++) {
+        uint32_t tenant = 0;
+        enum mr_resource resource = core_amount_resource(amounts[i]);
+        uint64_t room = room_above(core, ask->tenant, amounts[i], ask->borrow, &tenant);
+        if (more[resource] <= room) continue;
+        const struct core_amount *a = &core_tenant(core, tenant)->amounts[amounts[i]];
+        *ret = (struct core_bound){.reason = {.code = MR_REASON_QUOTA,
+                                              .resource = resource,
+                                              .a = a->load,
+                                              .b = ask->borrow ? a->limit : a->nominal,
+                                              .c = more[resource]},
+                                   .tenant = tenant,
+                                   .amount = amounts[i],
+                                   .highest = tenant};
+        return false;
+    }
+    return true;
+}
+
 bool core_quota_borrows(const struct mr_core *core, const struct core_ask *ask, uint32_t top)
 {
     struct part parts[4];

@@ -28,6 +28,9 @@ struct core_bound { /* what allows no more */
 /* Tasks that the quotas of the tenant and of those above allow, at most ask->most. */
 uint32_t core_quota_tasks(const struct mr_core *core, const struct core_ask *ask,
                           struct core_bound *ret);
+/* Whether so much more in sum, of the ask's tenant and type, lies within every quota. */
+bool core_quota_room(const struct mr_core *core, const struct core_ask *ask,
+                     const uint64_t more[MR_RESOURCE_COUNT], struct core_bound *ret);
 /* The types of accelerators that one request may be tried with, each with what quotas allow. */
 struct core_passes {
     struct core_request request; /* the one to try now */
@@ -100,6 +103,13 @@ uint64_t core_unit_cost(const struct mr_core *core, const struct core_workload *
 /* Gives back for a moment what the unit holds, or takes it again; true when none of its nodes then
  * holds more than it has. */
 bool core_unit_lend(struct mr_core *core, const struct core_unit *unit, bool take);
+
+/* core_alone.c */
+/* The plan of an exclusive workload was made: its tasks, or the least that the request allows, when
+ * the whole nodes lie within the quotas; 0: they do not, and there is no plan. */
+uint32_t core_alone_within(struct mr_core *core, uint32_t workload,
+                           const struct core_request *request, uint32_t tasks, uint8_t *ret_type,
+                           struct core_bound *ret_bound);
 
 /* core_reclaim.c */
 /* Adds whom the workload's tenant may stop because of quotas, the first to go with the lowest rank.

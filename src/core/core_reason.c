@@ -103,16 +103,19 @@ static void place_why(const struct mr_core *core, uint32_t workload,
     struct mr_core *scratch = (struct mr_core *)(uintptr_t)core;
     const struct core_workload *w = core_workload(core, workload);
     uint64_t end_us = core->view_end_us;
-    uint32_t reserved = core->view_reserved;
+    uint32_t reserved = core->view_reserved, picky = core->view_picky;
     core_view_of(scratch, workload, core_view_goes(core, workload));
     if (w->reserved != 0) {
         if (!core_place_never(core, request, ret)) member_why(core, w, request->tasks_min, ret);
     } else {
         core_place_reason(core, request, ret);
-        bool waits = ret->code != MR_REASON_NONE;
+        if (w->exclusive != MR_EXCLUSIVE_NONE) core_alone_why(scratch, workload, request, ret);
+        bool waits = ret->code != MR_REASON_NONE && ret->code != MR_REASON_QUOTA &&
+                     ret->code != MR_REASON_EXCLUSIVE;
         if (waits && !kept_free(scratch, request, ret)) (void)kept_now(scratch, request, ret);
     }
     core_view_set(scratch, reserved, end_us);
+    if (picky != 0) core_picky_view(scratch, picky);
 }
 
 static void waiting_why(const struct mr_core *core, uint32_t workload, struct mr_reason *ret)
@@ -302,9 +305,22 @@ void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
     }
 }
 
+static void exclusive_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    mr_buf_put_str(buf, MR_STR("It needs "));
+    number_put(buf, reason->c, " node of its own; ", " nodes of its own; ");
+    mr_buf_put_u64_text(buf, reason->a);
+    mr_buf_put_str(buf, MR_STR(" of "));
+    number_put(buf, reason->b, " node is wholly free", " nodes are wholly free");
+    if (reason->a >= reason->c) mr_buf_put_str(buf, MR_STR(", but not where it may use them"));
+    mr_buf_put_str(buf, MR_STR("; beside others, without exclusive, it would start now."));
+}
+
 static void reserved_put(struct mr_buf *buf, const struct mr_reason *reason)
 {
-    if (reason->code == MR_REASON_KEPT) {
+    if (reason->code == MR_REASON_EXCLUSIVE) {
+        exclusive_put(buf, reason);
+    } else if (reason->code == MR_REASON_KEPT) {
         mr_buf_printf(buf, "Nodes that would do are reservation %llu's %s ",
                       (unsigned long long)reason->a, reason->b != 0 ? "until" : "from");
         mr_time_put_rfc3339(buf, reason->b != 0 ? reason->b : reason->c);

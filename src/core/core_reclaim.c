@@ -79,6 +79,8 @@ static bool rights_find(struct reclaim *r, const struct core_bound *bound)
     r->amount = bound->tenant != 0 ? bound->amount : shape->accel_milli > 0 ? CORE_ACCEL : 0;
     r->each = each_of(shape, r->amount);
     r->need = r->each * r->request->tasks_min;
+    if (bound->tenant != 0 && r->w->exclusive != MR_EXCLUSIVE_NONE)
+        r->need = bound->reason.c; /* whole nodes */
     r->shortfall = r->need;
     if (r->top != 0) {
         uint64_t room = bound->reason.b - MR_MIN(bound->reason.a, bound->reason.b);

@@ -181,6 +181,8 @@ static uint32_t plan_in_view(struct mr_core *core, uint32_t workload,
     uint32_t missing = UINT32_MAX; /* the least of all passes */
     while (core_passes_next(core, &passes, &ask, ret_bound)) {
         uint32_t tasks = core_plan_make(core, &passes.request, ret_type);
+        if (tasks > 0 && w->exclusive != MR_EXCLUSIVE_NONE)
+            return core_alone_within(core, workload, &passes.request, tasks, ret_type, ret_bound);
         if (tasks > 0) return tasks;
         missing = MR_MIN(missing, core->plan_short);
         allowed = true;
@@ -434,7 +436,10 @@ bool core_room_resize(struct mr_core *core, uint32_t workload, uint32_t tasks_mi
     struct core_unit unit = {.workload = workload};
     (void)core_unit_lend(core, &unit, false);
     uint8_t type = 0;
+    core_view_of(core, workload, core_view_goes(core, workload));
     uint32_t tasks = core_plan_make(core, &request, &type);
+    if (tasks > 0 && w->exclusive != MR_EXCLUSIVE_NONE)
+        tasks = core_alone_within(core, workload, &request, tasks, &type, &bound);
     if (tasks > 0) core_leases_from_plan(core, workload, tasks, type, true);
     (void)core_unit_lend(core, &unit, true);
     core_released_back(core, &kept);

@@ -20,6 +20,15 @@ void core_emit(struct mr_core *core, const struct mr_effect *effect)
     core->sink->emit(core->sink->context, effect);
 }
 
+/* What is the only one there has all that the node has, before and after. */
+static bool node_change(struct mr_core *core, const struct mr_event_node *event)
+{
+    bool lent = core_alone_node_changes(core, event);
+    bool set = core_node_set(core, event);
+    if (lent) core_alone_node_changed(core, event->id.v);
+    return set;
+}
+
 static void node_set(struct mr_core *core, const struct mr_event_node *event)
 {
     uint32_t node = event->id.v;
@@ -41,7 +50,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     core_failure_forget(core, node);
     core_deadline_dirty(core);
     if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
-    if (core_node_set(core, event)) {
+    if (node_change(core, event)) {
         core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
                    event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
     }

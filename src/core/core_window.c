@@ -21,6 +21,7 @@
 void core_view_set(struct mr_core *core, uint32_t reserved, uint64_t end_us)
 {
     uint64_t end_s = end_us / 1000000 + (end_us % 1000000 != 0);
+    core->view_picky = 0;
     core->view_reserved = reserved;
     core->view_end_us = end_us;
     core->view_end_s = (uint32_t)MR_MIN(end_s, (uint64_t)UINT32_MAX);

@@ -229,6 +229,14 @@ static bool spread_valid(const struct mr_event_submit *event)
            core_topology_unbounded(event->topology) && event->reservation.v == 0;
 }
 
+/* Whole nodes: no share of a device, and nothing that decides task by task. */
+static bool exclusive_valid(const struct mr_event_submit *event)
+{
+    if (event->exclusive == MR_EXCLUSIVE_NONE) return true;
+    if (event->exclusive >= MR_EXCLUSIVE_COUNT || event->spread != MR_SPREAD_NONE) return false;
+    return event->curve.count == 0 && event->shape.accel_milli % CORE_WHOLE == 0;
+}
+
 /* Whole segments; within one domain they would say nothing. */
 static bool segment_valid(const struct mr_event_submit *event)
 {
@@ -258,7 +266,7 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
     if (event->topology >= MR_TOPOLOGY_COUNT || !spread_valid(event)) return MR_EINVALID;
-    if (!curve_valid(event) || !segment_valid(event)) return MR_EINVALID;
+    if (!curve_valid(event) || !segment_valid(event) || !exclusive_valid(event)) return MR_EINVALID;
     if (event->kind >= MR_KIND_RESERVATION || event->priority >= MR_PRIORITY_COUNT ||
         !core_shape_valid(&event->shape))
         return MR_EINVALID;
@@ -317,6 +325,7 @@ static void fields_fill(const struct mr_core *core, struct core_workload *w,
     w->segment = event->segment;
     w->spread = (uint8_t)event->spread;
     w->spread_max = event->spread_max;
+    w->exclusive = (uint8_t)event->exclusive;
     w->restarts_max = event->restarts_max;
     w->kind = (uint8_t)event->kind;
     w->priority = event->priority;

@@ -40,7 +40,8 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "work",        "scaling",
                                          "speed_error", "promise",
                                          "late",        "segment",
-                                         "spread",      "spread_max"};
+                                         "spread",      "spread_max",
+                                         "exclusive"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -314,6 +315,20 @@ static int read_spread(const struct ctl_fields *f, struct mr_event_submit *e, bo
     return error;
 }
 
+static int read_exclusive(const struct ctl_fields *f, struct mr_event_submit *e)
+{
+    static const char *const names[MR_EXCLUSIVE_COUNT] = {"none", "node"};
+    uint32_t exclusive = MR_EXCLUSIVE_NONE;
+    int error = read_choice(f, "exclusive", names, MR_COUNT_OF(names), &exclusive);
+    if (error != 0 || exclusive == MR_EXCLUSIVE_NONE) return error;
+    if (e->shape.accel_milli % 1000 != 0)
+        return ctl_field_wrong(f, "exclusive", "wants whole accelerators, or none");
+    if (e->spread != MR_SPREAD_NONE || e->curve.count > 0)
+        return ctl_field_wrong(f, "exclusive", "does not go with spread or scaling");
+    e->exclusive = (enum mr_exclusive)exclusive;
+    return 0;
+}
+
 static int segment_fits(const struct ctl_fields *f, const struct mr_event_submit *e,
                         uint32_t segment)
 {
@@ -339,6 +354,7 @@ static int read_layout(const struct ctl_fields *f, struct mr_event_submit *e)
     if (error == 0) error = ctl_field_u64(f, "segment", 1, TASKS_MAX, &segment);
     if (error == 0 && segment > 0) error = segment_fits(f, e, (uint32_t)segment);
     if (error == 0) error = read_spread(f, e, segment > 0 || spares > 0 || reservation != 0);
+    if (error == 0) error = read_exclusive(f, e);
     e->spares = (uint32_t)spares;
     e->reservation.v = reservation;
     e->segment = (uint32_t)segment;

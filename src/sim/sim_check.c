@@ -23,8 +23,17 @@ static bool is_held(const struct sim_lease *lease)
     return lease->state == SIM_LEASE_ALIVE && !lease->swept;
 }
 
+static bool is_exclusive(struct sim *sim, uint64_t workload)
+{
+    struct mr_workload_info info;
+    const struct mr_core *core = mr_ctl_core(sim->ctl);
+    return mr_core_workload(core, (struct mr_workload_id){workload}, &info) == 0 &&
+           info.exclusive != MR_EXCLUSIVE_NONE;
+}
+
 void sim_check_start(struct sim *sim, const struct sim_lease *lease)
 {
+    bool alone = is_exclusive(sim, lease->workload);
     const struct sim_node *node = &sim->nodes[lease->node];
     uint64_t cpu_milli = 0, mem_mib = 0, devices = 0;
     for (size_t i = 0; i < sim->engine.capacity; i++) {
@@ -34,6 +43,10 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
             cpu_milli += other->cpu_milli;
             mem_mib += other->mem_mib;
             if (other->id != lease->id) devices |= other->devices;
+            bool others = other->workload != lease->workload;
+            if (others && (alone || is_exclusive(sim, other->workload)))
+                sim_verdict(sim, MR_SIM_WRONG, "W1: node %u of an exclusive workload is shared",
+                            lease->node);
         }
         if (other->workload == lease->workload && other->run < lease->run && !lease->is_infer) {
             sim_verdict(sim, MR_SIM_WRONG, "W2: run %u of workload %llu starts while run %u lives",
@@ -95,6 +108,13 @@ static bool job_is_disturbed(struct sim *sim, uint64_t workload)
     return disturbed;
 }
 
+static bool is_idle(const struct mr_node_info *node)
+{
+    return node->cpu_free_milli == node->node.cpu_milli &&
+           node->mem_free_mib == node->node.mem_mib &&
+           node->accel_free_milli == node->node.accel_count * 1000u;
+}
+
 /* Whether the smallest form of a waiting job fits into what is free now, on whichever nodes. Whole
  * devices are not looked into: then "no" is right too often, and only a hang may be overlooked. */
 static bool could_start(struct sim *sim, const struct mr_workload_info *info)
@@ -106,6 +126,7 @@ static bool could_start(struct sim *sim, const struct mr_workload_info *info)
         struct mr_node_info node;
         if (mr_core_node(mr_ctl_core(sim->ctl), (struct mr_node_id){i}, &node) != 0) continue;
         if (node.state != MR_NODE_UP) continue;
+        if (info->exclusive != MR_EXCLUSIVE_NONE && !is_idle(&node)) continue;
         uint64_t n =
             MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
         if (shape->accel_milli > 0) n = MR_MIN(n, node.accel_free_milli / shape->accel_milli);
@@ -224,6 +245,7 @@ static void check_job_ends(struct sim *sim)
 
 static void check_job_time(struct sim *sim, const struct sim_job *job)
 {
+    bool whole = is_exclusive(sim, job->workload); /* then its nodes are billed */
     const struct mr_core *core = mr_ctl_core(sim->ctl);
     uint64_t cursor = 0, billed = 0, ran = 0, slack = 0;
     struct mr_bill_line line;
@@ -231,8 +253,9 @@ static void check_job_time(struct sim *sim, const struct sim_job *job)
         const struct sim_lease *lease = &sim->engine.leases[i];
         if (lease->state == SIM_LEASE_UNKNOWN || lease->workload != job->workload) continue;
         if (lease->started_us == 0) continue;
-        ran += (lease->ended_us - lease->started_us) * lease->cpu_milli;
-        slack += (uint64_t)REPORT_US_MAX * lease->cpu_milli;
+        uint32_t cpu_milli = whole ? sim->nodes[lease->node].cpu_milli : lease->cpu_milli;
+        ran += (lease->ended_us - lease->started_us) * cpu_milli;
+        slack += (uint64_t)REPORT_US_MAX * cpu_milli;
     }
     while (mr_core_bill_next(core, sim->now_us, &cursor, &line) == 0) {
         if (line.workload.v == job->workload && line.sku == MR_SKU_CPU) billed += line.quantity;

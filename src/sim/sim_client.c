@@ -115,6 +115,8 @@ static void ask_submit(struct sim_client *client)
                                   (uint32_t)(1 + 2 * plan_us / SIM_SECOND_US));
         if (spares == 0 && reservation == 0 && sim_draw(sim, 0, 3) == 0)
             (void)snprintf(more + n, sizeof more - n, "\"spread\":\"node\",");
+        else if (accel != 2 && sim_draw(sim, 0, 7) == 0)
+            (void)snprintf(more + n, sizeof more - n, "\"exclusive\":\"node\",");
         (void)snprintf(
             body, sizeof body,
             "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"

@@ -107,6 +107,7 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
         if (b[2] >= 192) event.u.submit.reservation.v = b[2] % 8u;
         if (b[2] % 64 >= 48) event.u.submit.segment = b[2] % 4u;
         if (b[2] % 64 < 16) event.u.submit.spread = (enum mr_spread)(b[2] % 4u);
+        if (b[2] % 64 >= 40) event.u.submit.exclusive = (enum mr_exclusive)(b[1] % 3u);
         if (event.u.submit.spread != MR_SPREAD_NONE) event.u.submit.spread_max = b[1] % 3u;
         break;
     case MR_EVENT_RESERVE:

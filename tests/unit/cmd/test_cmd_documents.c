@@ -105,6 +105,11 @@ static void sbatch_options_become_a_document(void **state)
     sbatch_is("#SBATCH --gres=gpu:h100:8\n#SBATCH --requeue\n",
               "{\"name\":\"s\",\"num_tasks\":1,\"resources\":{\"cpus\":1,\"accelerators\":"
               "{\"h100\":8}},\"restarts\":3");
+    sbatch_is("#SBATCH --nodes=2\n#SBATCH --exclusive\n",
+              "{\"name\":\"s\",\"num_tasks\":2,\"resources\":{\"cpus\":1},"
+              "\"exclusive\":\"node\"");
+    sbatch_fails("#SBATCH --exclusive=user\n",
+                 "line 2: #SBATCH --exclusive: is for nodes; no value is known");
 }
 
 static void of_requeue_and_no_requeue_the_last_one_holds(void **state)

@@ -259,6 +259,51 @@ static uint64_t no_node(void)
     return submit(&c, at(MR_TOPOLOGY_NODE, job(4, 1000)));
 }
 
+/* --- beside others ------------------------------------------------------------------------------
+ */
+
+static struct mr_event alone(struct mr_event event)
+{
+    event.u.submit.exclusive = MR_EXCLUSIVE_NODE;
+    return event;
+}
+
+static uint64_t no_node_wholly_free(void)
+{
+    node_set(&c, 1, 4);
+    node_set(&c, 2, 4);
+    (void)busy(1, 1000);
+    return submit(&c, alone(job(6, 1000))); /* seven are free, and one of the two nodes it needs */
+}
+
+static uint64_t small_ones_everywhere(void)
+{
+    node_set(&c, 1, 4);
+    node_set(&c, 2, 4);
+    (void)busy(1, 3000);
+    (void)busy(1, 3000);
+    return submit(&c, alone(job(1, 1000)));
+}
+
+static uint64_t quota_of_whole_nodes(void)
+{
+    node_set(&c, 1, 4);
+    quota(2, 0, ANY, ANY, 3000, UINT32_MAX);
+    return submit(&c, of(2, alone(job(1, 1000))));
+}
+
+static void quota_of_three_and_a_bit(uint64_t w)
+{
+    (void)w;
+    quota(2, 0, ANY, ANY, 3999, UINT32_MAX);
+}
+
+static void quota_of_four(uint64_t w)
+{
+    (void)w;
+    quota(2, 0, ANY, ANY, 4000, UINT32_MAX);
+}
+
 /* --- never --------------------------------------------------------------------------------------
  */
 
@@ -739,6 +784,10 @@ static const struct situation table[] = {
      end_first},
     {"room is held for others", room_is_held_for_others, R(HELD), GPUS, 2, 1000, 10 * MINUTE + 1,
      end_first, all_before_end},
+    {"a node is not wholly free", no_node_wholly_free, R(EXCLUSIVE), CPU, 1, 2, 2, wait, end_first},
+    {"others on every node", small_ones_everywhere, R(EXCLUSIVE), CPU, 0, 2, 1, wait, end_first},
+    {"quota of whole nodes", quota_of_whole_nodes, R(QUOTA), GPUS, 0, 3000, 4000,
+     quota_of_three_and_a_bit, quota_of_four},
     {"a service lacks a replica", a_service_lacks_a_replica, R(RESOURCES), GPUS, 1000, 1000, 0,
      wait, end_first},
     {"kept free for a reservation", kept_free, R(KEPT), CPU, 1, 0, HOUR + SECOND, wait,
