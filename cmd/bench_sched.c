@@ -37,6 +37,7 @@ static const struct part parts[] = {
     {"kueue", "Kueue's generators beside Kueue", bench_sched_kueue},
     {"when", "how often a start lies in its estimate's band", bench_sched_when},
     {"goodput", "a 100,000-GPU job under published failure rates", bench_sched_goodput},
+    {"moves", "gangs of whole domains among small work that may be moved", bench_sched_moves},
 };
 
 /* For --quick and tests: a few dozen MiB instead of the fleet's. */

@@ -22,6 +22,7 @@ int bench_sched_deadlines(struct bench_report *report);
 int bench_sched_kueue(struct bench_report *report);
 int bench_sched_when(struct bench_report *report);
 int bench_sched_goodput(struct bench_report *report);
+int bench_sched_moves(struct bench_report *report);
 
 /* Replays a recorded workload through the production core, its processor time counted; the result's
  * JSON. What is wrong goes to standard error. */

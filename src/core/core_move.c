@@ -7,7 +7,8 @@
  * in, those with most free are looked at, and the one whose work loses least is freed. That is done
  * only when all that must go fits elsewhere, so nobody loses more than a restart, and when what is
  * lost in sum (device-time since the checkpoints, and restarts) is less than what the job's devices
- * would lose waiting until its hold begins, or have lost waiting when nothing is known.
+ * would lose waiting until its hold begins, or have lost waiting when nothing is known; or no more
+ * than what others would lose that it preempts otherwise, who would have to queue besides.
  *
  * It ends: a move takes one job out of the queue and puts none into it, and a run is left alone
  * longer after each move, twice as long as before. So a gang that needs T to end is moved
@@ -27,10 +28,10 @@
 #include "core_quota.h"
 #include "core_reserve.h"
 
-#define MOVE_PLACES 32u   /* looked at in search of one to free */
+#define MOVE_PLACES 32u   /* looked at in search of one to free; blocks 8, cells 2 */
 #define MOVE_NODES  1024u /* of a place that is looked at */
 #define MOVE_UNITS  32u   /* gangs of one place that may move */
-#define MOVE_LEASES 64u   /* of a gang that may move */
+#define MOVE_LEASES 64u   /* of a gang that may move; four times that from one place */
 #define MOVE_TRIES  16u   /* places freed, or plans made, for one job */
 
 /* --- one gang ------------------------------------------------------------------------------- */
@@ -73,23 +74,26 @@ struct move {
     struct mr_core *core;
     const struct core_workload *w;
     uint32_t workload, type, level; /* level: of the places; CORE_LEVEL_COUNT: single nodes */
-    uint64_t wait_us;               /* so long it waits otherwise */
+    uint64_t wait_us;               /* so long it waits otherwise; UINT64_MAX: others would go */
+    uint64_t most;                  /* then: what that would lose, and one more */
     struct mr_shape shape;          /* on devices of the type alone */
     struct core_request request;
     bool several;                   /* more than one place may have to be freed */
     bool later;                     /* it may be worth it another time */
     const struct core_units *given; /* of places freed before; NULL: none */
     struct spot spots[MOVE_TRIES];
-    uint32_t spot_count, looked;
+    uint32_t spot_count;
 };
 
-/* What its devices lose in that time, as core_unit_cost counts it. */
-static uint64_t gain_of(const struct move *m, uint64_t wait_us)
+/* What others may lose for it, as core_unit_cost counts it: less than its devices lose while it
+ * waits, of which the time in which they stop is not saved. */
+static uint64_t worth(const struct move *m, uint64_t grace_us)
 {
     uint64_t each =
         m->w->shape.accel_milli != 0 ? m->w->shape.accel_milli : m->w->shape.cpu_milli / 16;
-    uint64_t gain;
-    return mr_mul_u64(each * m->w->tasks_min, wait_us, &gain) ? gain : UINT64_MAX;
+    uint64_t saved_us = m->wait_us - MR_MIN(m->wait_us, grace_us), gain;
+    if (m->wait_us == UINT64_MAX) return m->most;
+    return mr_mul_u64(each * m->w->tasks_min, saved_us, &gain) ? gain : UINT64_MAX;
 }
 
 /* Which places it needs free; false: work that is not moved for. */
@@ -106,6 +110,7 @@ static bool level_find(struct move *m)
     return m->level != CORE_LEVEL_COUNT || m->w->shape.accel_milli >= CORE_WHOLE;
 }
 
+/* False: it is no job that others are moved for, or there are none. */
 static bool move_begin(struct move *m, struct mr_core *core, uint32_t workload)
 {
     const struct core_workload *w = core_workload(core, workload);
@@ -113,19 +118,17 @@ static bool move_begin(struct move *m, struct mr_core *core, uint32_t workload)
     m->core = core;
     m->w = w;
     m->workload = workload;
+    m->wait_us = UINT64_MAX;
+    m->most = 0;
     m->later = false;
     m->given = NULL;
     m->spot_count = 0;
     if (w->phase != CORE_WAITING || w->kind != MR_KIND_JOB || w->planned != 0) return false;
-    if (w->reserved != 0 || w->spread != MR_SPREAD_NONE) return false;
+    if (w->reserved != 0 || w->spread != MR_SPREAD_NONE || !level_find(m)) return false;
     for (uint32_t i = w->priority; i < MR_PRIORITY_COUNT; i++) {
         victims += core->victim_count[i];
     }
     if (victims == 0) return false;
-    bool known = w->hold_us != 0;
-    m->wait_us = known ? MR_MAX(w->hold_us, core->now_us) - core->now_us
-                       : core->now_us - MR_MIN(w->waits_us, core->now_us);
-    if (gain_of(m, m->wait_us) <= CORE_RESTART_US || !level_find(m)) return false;
     m->shape = w->shape;
     m->request = core_request_make(core, workload, w->tasks_min, w->tasks_min);
     m->request.shape = &m->shape;
@@ -138,7 +141,6 @@ static bool type_begin(struct move *m, uint32_t type)
     const struct mr_core *core = m->core;
     uint64_t tasks = m->w->tasks_min;
     m->type = type;
-    m->looked = 0;
     memset(m->shape.accel_types, 0, sizeof m->shape.accel_types);
     m->shape.accel_types[0] = (uint8_t)type;
     if (core->type_free_milli[type] < m->shape.accel_milli * tasks) return false;
@@ -161,7 +163,7 @@ static bool movable(struct move *m, const struct core_workload *v)
     if (v->kind != MR_KIND_JOB || v->phase != CORE_ACTIVE || !v->preemptible) return false;
     if (v->priority < m->w->priority || v->reserved != 0 || v->planned != 0) return false;
     if (v->claimed > 0 || v->gone > 0 || v->lease_count > MOVE_LEASES) return false;
-    if (v->grace_us >= m->wait_us) return false;
+    if (v->grace_us >= m->wait_us) return false; /* it would wait for that longer */
     uint64_t settle_us = CORE_MOVE_SETTLE_US << MR_MIN(v->moves, 16u);
     if (m->core->now_us - v->run_started_us >= settle_us) return true;
     m->later = true;
@@ -230,8 +232,12 @@ static bool spot_free(struct move *m, uint32_t spot, struct core_units *units, u
     core_view_of(core, m->workload, core_view_goes(core, m->workload));
     uint32_t wanted = m->several ? spot_fit(m, spot) + 1 : m->w->tasks_min;
     spot_collect(m, spot, units);
-    while (units->given < units->count && spot_fit(m, spot) < wanted) {
-        (void)core_unit_lend(core, &units->units[units->given++], false);
+    for (uint32_t leases = 0; units->given < units->count && leases < 4 * MOVE_LEASES;) {
+        const struct core_unit *unit = &units->units[units->given];
+        if (spot_fit(m, spot) >= wanted) break;
+        leases += core_workload(core, unit->workload)->lease_count;
+        (void)core_unit_lend(core, unit, false);
+        units->given++;
     }
     bool enough = units->given > 0 && spot_fit(m, spot) >= wanted;
     uint32_t kept = CORE_VICTIMS;
@@ -257,10 +263,9 @@ static void spot_look(struct move *m, uint32_t at)
 {
     struct core_units units; /* large: only what is counted is ever read */
     struct spot spot = {.at = at};
-    m->looked++;
     if (!spot_free(m, at, &units, &spot.cost)) return;
     core_room_back(m->core, &units, false);
-    if (spot.cost >= gain_of(m, m->wait_us)) {
+    if (spot.cost >= worth(m, 0)) {
         m->later = true;
         return;
     }
@@ -275,18 +280,17 @@ static void spot_look(struct move *m, uint32_t at)
 static void places_look(struct move *m)
 {
     const struct mr_core *core = m->core;
-    for (uint32_t b = CORE_PLACE_BUCKETS; b-- > 0;) {
+    uint32_t most = MOVE_PLACES >> (2 * (CORE_DOMAIN - m->level)); /* blocks are larger */
+    uint32_t places[MOVE_PLACES], count = 0;
+    for (uint32_t b = CORE_PLACE_BUCKETS; b-- > 0 && count < most;) {
         if (!mr_bit_get(core->place_mask[m->level][m->type], b)) continue;
-        /* While one is looked at it may change buckets and come back as the first of its own. */
-        uint32_t places[MOVE_PLACES], count = 0;
         uint32_t at = core->place_bucket[m->level][m->type][b];
-        for (; at != 0 && m->looked + count < MOVE_PLACES;
-             at = core_place_type(core, at, m->type)->next) {
+        for (; at != 0 && count < most; at = core_place_type(core, at, m->type)->next) {
             places[count++] = at;
         }
-        for (uint32_t i = 0; i < count; i++)
-            spot_look(m, places[i]);
-        if (m->looked == MOVE_PLACES) return;
+    }
+    for (uint32_t i = 0; i < count; i++) { /* which changes the buckets they lie in */
+        spot_look(m, places[i]);
     }
 }
 
@@ -314,8 +318,8 @@ static void nodes_look(struct move *m)
 /* --- doing it ----------------------------------------------------------------------------------
  */
 
-/* Whether those who must go lose less than the job wins, which waits until they have gone. */
-static bool worth(struct move *m, const struct core_units *units)
+/* Whether what those who must go lose in sum is worth it. */
+static bool cheap(struct move *m, const struct core_units *units)
 {
     uint64_t cost = 0, grace_us = 0;
     for (uint32_t i = 0; i < units->given; i++) {
@@ -324,7 +328,7 @@ static bool worth(struct move *m, const struct core_units *units)
         cost += MR_MIN(unit->cost, UINT64_MAX - cost);
         grace_us = MR_MAX(grace_us, core_workload(m->core, unit->workload)->grace_us);
     }
-    if (grace_us < m->wait_us && cost < gain_of(m, m->wait_us - grace_us)) return true;
+    if (cost < worth(m, grace_us)) return true;
     m->later = true;
     return false;
 }
@@ -333,7 +337,7 @@ static bool worth(struct move *m, const struct core_units *units)
 static bool claim(struct move *m, struct core_units *units, uint32_t tasks, uint8_t type)
 {
     core_room_claim(m->core, units, m->workload, tasks, type);
-    bool made = worth(m, units) && core_units_move(m->core, units);
+    bool made = cheap(m, units) && core_units_move(m->core, units);
     if (made) return true;
     core_room_undo(m->core, units, m->workload);
     core_room_back(m->core, units, true);
@@ -380,6 +384,58 @@ static bool spots_try(struct move *m, struct core_units *units, uint8_t *ret_typ
     return made;
 }
 
+/* What could be freed for it, with the room that it holds. */
+static void spots_find(struct move *m, uint32_t type)
+{
+    struct mr_core *core = m->core;
+    struct core_released_kept kept;
+    core_released_keep(core, &kept);
+    core_claims_lend(core, m->workload, false, true);
+    m->spot_count = 0;
+    if (type_begin(m, type)) {
+        if (m->level == CORE_LEVEL_COUNT)
+            nodes_look(m);
+        else
+            places_look(m);
+    }
+    core_claims_lend(core, m->workload, true, true);
+    core_released_back(core, &kept);
+}
+
+/* --- instead of preempting ---------------------------------------------------------------------
+ */
+
+bool core_move_could(struct mr_core *core, uint32_t workload)
+{
+    struct move m; /* large: only what is counted is ever read */
+    uint8_t types[MR_ACCEL_TYPES_MAX];
+    if (!move_begin(&m, core, workload)) return false;
+    uint32_t count = core_shape_types(core, &m.w->shape, types);
+    for (uint32_t i = 0; i < count; i++) {
+        if (type_begin(&m, types[i])) return true;
+    }
+    return false;
+}
+
+bool core_move_instead(struct mr_core *core, uint32_t workload, uint64_t lost,
+                       struct core_units *ret_units, uint8_t *ret_type)
+{
+    struct move m;
+    uint8_t types[MR_ACCEL_TYPES_MAX];
+    MR_ASSERT(core_workload(core, workload)->claimed == 0);
+    if (!move_begin(&m, core, workload)) return false;
+    m.most = lost < UINT64_MAX ? lost + 1 : lost; /* of equal losses, who moves does not queue */
+    uint32_t count = core_shape_types(core, &m.w->shape, types);
+    for (uint32_t i = 0; i < count; i++) {
+        spots_find(&m, types[i]);
+        if (m.spot_count > 0 && spots_try(&m, ret_units, ret_type)) return true;
+    }
+    return false;
+}
+
+/* --- instead of waiting ------------------------------------------------------------------------
+ */
+
 /* Its hold, if it has one, is given up for the tries, and made again when they fail. */
 static bool type_try(struct move *m)
 {
@@ -405,30 +461,16 @@ static bool type_try(struct move *m)
     return made;
 }
 
-/* What could be freed for it, with the room that it holds. */
-static void spots_find(struct move *m, uint32_t type)
-{
-    struct mr_core *core = m->core;
-    struct core_released_kept kept;
-    core_released_keep(core, &kept);
-    core_claims_lend(core, m->workload, false, true);
-    m->spot_count = 0;
-    if (type_begin(m, type)) {
-        if (m->level == CORE_LEVEL_COUNT)
-            nodes_look(m);
-        else
-            places_look(m);
-    }
-    core_claims_lend(core, m->workload, true, true);
-    core_released_back(core, &kept);
-}
-
 bool core_move_make(struct mr_core *core, uint32_t workload)
 {
-    struct move m; /* large: only what is counted is ever read */
+    struct move m;
     uint8_t types[MR_ACCEL_TYPES_MAX];
+    const struct core_workload *w = core_workload(core, workload);
     if (!move_begin(&m, core, workload)) return false;
-    uint32_t count = core_shape_types(core, &m.w->shape, types);
+    m.wait_us = w->hold_us != 0 ? MR_MAX(w->hold_us, core->now_us) - core->now_us
+                                : core->now_us - MR_MIN(w->waits_us, core->now_us);
+    if (worth(&m, 0) <= CORE_RESTART_US) return false;
+    uint32_t count = core_shape_types(core, &w->shape, types);
     for (uint32_t i = 0; i < count; i++) {
         spots_find(&m, types[i]);
         if (m.spot_count > 0 && type_try(&m)) return true;

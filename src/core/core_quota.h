@@ -150,6 +150,12 @@ void core_room_enter(struct mr_core *core, const struct core_units *units, uint3
 bool core_units_move(struct mr_core *core, struct core_units *units);
 /* Moves small work together so that the job, which waits, can start. False: it waits on. */
 bool core_move_make(struct mr_core *core, uint32_t workload);
+/* Whether enough is free for the job in sum, so that moving others might help. */
+bool core_move_could(struct mr_core *core, uint32_t workload);
+/* The same, when it could preempt others who would lose so much: true: it and those who must move
+ * have their claims, and these are given back still. */
+bool core_move_instead(struct mr_core *core, uint32_t workload, uint64_t lost,
+                       struct core_units *ret_units, uint8_t *ret_type);
 void core_victim_join(struct mr_core *core, uint32_t workload);
 void core_victim_leave(struct mr_core *core, uint32_t workload);
 

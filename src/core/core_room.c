@@ -343,38 +343,83 @@ void core_room_enter(struct mr_core *core, const struct core_units *room, uint32
         core_timer_set(core, workload, core->now_us);
 }
 
+static uint32_t room_collect(struct mr_core *core, struct core_units *room, uint32_t workload,
+                             const struct core_request *request, const struct core_bound *bound)
+{
+    room->count = 0;
+    room->given = 0;
+    room->stopping_count = 0;
+    if (bound->tenant == 0) candidates_collect(core, room, workload);
+    (void)core_reclaim_collect(core, workload, room, request, bound); /* counted by the room */
+    return room->count + room->stopping_count;
+}
+
+/* True: the workload has its claim, and so has who moves or shrinks for it; those who must go are
+ * given back still. False: nothing changed. */
+static bool room_fill(struct mr_core *core, struct core_units *room, uint32_t workload,
+                      const struct core_request *request, uint8_t *ret_type)
+{
+    bool made = false;
+    uint32_t tasks = plan_with_room(core, room, workload, request, ret_type);
+    if (tasks > 0) {
+        core_room_claim(core, room, workload, tasks, *ret_type);
+        (void)core_units_move(core, room);
+        made = units_shrink(core, room);
+        if (!made) { /* who moves may take the room of who can do no more than shrink */
+            victims_undo(core, room);
+            made = units_shrink(core, room);
+        }
+        if (!made) core_room_undo(core, room, workload);
+    }
+    if (!made) core_room_back(core, room, tasks > 0);
+    return made;
+}
+
+/* What all lose who are in the way; 0: none of them has to queue. */
+static uint64_t room_cost(const struct core_units *room)
+{
+    uint64_t cost = 0;
+    bool queues = false;
+    for (uint32_t i = 0; i < room->given; i++) {
+        const struct core_unit *unit = &room->units[i];
+        if (!unit->needed) continue;
+        cost += MR_MIN(unit->cost, UINT64_MAX - cost);
+        queues = queues || !(unit->moves || unit->shrink);
+    }
+    return queues ? cost : 0;
+}
+
+/* Others may move together somewhere else, and nobody has to queue. */
+static bool room_rather(struct mr_core *core, struct core_units *room, uint32_t workload,
+                        const struct core_request *request, const struct core_bound *bound,
+                        uint8_t *ret_type)
+{
+    uint64_t lost = room_cost(room);
+    if (lost == 0) return true;
+    core_room_undo(core, room, workload);
+    core_room_back(core, room, true);
+    if (core_move_instead(core, workload, lost, room, ret_type)) return true;
+    (void)room_collect(core, room, workload, request, bound);
+    return room_fill(core, room, workload, request, ret_type);
+}
+
 bool core_room_make(struct mr_core *core, uint32_t workload, const struct core_request *request,
                     const struct core_bound *bound)
 {
     MR_ASSERT(core_workload(core, workload)->claimed == 0 && core->plan_count == 0);
     if (bound->tenant != 0 && bound->reason.code != MR_REASON_QUOTA) return false;
     struct core_units room; /* large: only what is counted is ever read */
-    room.count = 0;
-    room.given = 0;
-    room.stopping_count = 0;
-    if (bound->tenant == 0) candidates_collect(core, &room, workload);
-    (void)core_reclaim_collect(core, workload, &room, request, bound); /* counted by the room */
     struct mr_reason never; /* no leaving could make that room */
-    if (room.count + room.stopping_count == 0 || core_place_never(core, request, &never)) {
-        return false;
-    }
+    if (room_collect(core, &room, workload, request, bound) == 0) return false;
+    if (core_place_never(core, request, &never)) return false;
     struct core_released_kept kept;
     core_released_keep(core, &kept);
     uint32_t lent = core_hold_lend(core, workload, true);
     uint8_t type = 0;
-    uint32_t tasks = plan_with_room(core, &room, workload, request, &type);
-    bool made = false;
-    if (tasks > 0) {
-        core_room_claim(core, &room, workload, tasks, type);
-        (void)core_units_move(core, &room);
-        made = units_shrink(core, &room);
-        if (!made) { /* who moves may take the room of who can do no more than shrink */
-            victims_undo(core, &room);
-            made = units_shrink(core, &room);
-        }
-        if (!made) core_room_undo(core, &room, workload);
-    }
-    core_room_back(core, &room, tasks > 0);
+    bool could = bound->tenant == 0 && core_move_could(core, workload);
+    bool made = room_fill(core, &room, workload, request, &type);
+    if (made && could) made = room_rather(core, &room, workload, request, bound, &type);
+    if (made) core_room_back(core, &room, true);
     core_hold_take(core, lent);
     /* What was given back for a moment and taken again is no reason to try anybody. */
     core_released_back(core, &kept);

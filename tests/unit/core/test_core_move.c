@@ -358,6 +358,29 @@ static void who_finds_no_room_elsewhere_is_preempted(void **state)
     assert_int_equal(state_of(&c, low), MR_STATE_PENDING);
 }
 
+static void one_moves_rather_than_that_two_queue(void **state)
+{
+    (void)state;
+    uint64_t old = put(3, movable(1, 2000));
+    tick(&c, 10 * MINUTE);
+    uint64_t first = put(1, movable(1, 3000)); /* each loses less than the old one, not both */
+    uint64_t second = put(2, movable(1, 3000));
+    put(5, job(1, 2000));
+    put(6, job(1, 2000));
+    settle();
+    forget(&c);
+    uint64_t high = submit(&c, at_priority(domain_gang(2), 1));
+    told(&c, "workload 6 is accepted\n"
+             "workload 6 makes room\n"
+             "workload 1 moves for 6\n"
+             "workload 1: running to completing\n");
+    all_exit(&c, old, MR_EXIT_CODE_REQUEUE);
+    stays(old);
+    stays(high);
+    stays(first);
+    stays(second);
+}
+
 static void a_higher_class_moves_a_lower_one_at_once(void **state)
 {
     (void)state;
@@ -570,6 +593,7 @@ int main(void)
         CASE(who_ends_well_while_it_moves_has_ended),
         CASE(a_preemption_becomes_a_move_when_there_is_room),
         CASE(who_finds_no_room_elsewhere_is_preempted),
+        CASE(one_moves_rather_than_that_two_queue),
         CASE(a_higher_class_moves_a_lower_one_at_once),
         CASE(an_elastic_gang_moves_rather_than_shrinks),
         CASE(a_move_needs_no_quota_beyond_its_own),
