@@ -2,7 +2,7 @@
 /* The second half of mr_core_check: workloads, leases, the queue, tenants, money.
  *
  * Owns:       nothing.
- * Invariants: (10) to (19), (23) and (24), each with its text where it is verified.
+ * Invariants: (10) to (19), (23), (24) and (26), each with its text where it is verified.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -201,6 +201,10 @@ static void workload_check(struct core_check *check, uint32_t slot)
                      "(12) a claim waits while its node holds more than it has");
     size_check(check, w, &t);
     phase_check(check, w, &t);
+    core_check_holds(check,
+                     (w->phase != CORE_ACTIVE || core_near_holds(core, slot, false)) &&
+                         (w->claimed == 0 || core_near_holds(core, slot, true)),
+                     "(26) a gang lies in its place, and each of its segments in one domain");
     core_check_holds(check, (w->timer_at != 0) == (w->timer_us != UINT64_MAX),
                      "(15) a timer that is set stands in the heap");
     bool claim_ready = (w->phase == CORE_CLAIMING || w->hold_us != 0) && w->claim_wait == 0;

@@ -149,12 +149,12 @@ static void nodes_add(struct mr_core *core, uint32_t place, int32_t count)
     }
 }
 
-/* The newest word about where a place lies counts. */
-static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
+/* The newest word about where a place lies counts. True: nodes lie elsewhere now. */
+static bool place_move(struct mr_core *core, uint32_t place, uint32_t parent)
 {
     struct core_place *p = core_place(core, place);
     MR_ASSERT(core_place(core, parent)->level < p->level);
-    if (p->parent == parent) return;
+    if (p->parent == parent) return false;
     core->retry_all = 1; /* gangs may fit in a place that was put together just now */
     if (p->parent != 0) {
         struct core_place *old = core_place(core, p->parent);
@@ -181,6 +181,7 @@ static void place_move(struct mr_core *core, uint32_t place, uint32_t parent)
     }
     nodes_add(core, parent, (int32_t)p->nodes);
     place_whole_add(core, parent, place, 1);
+    return p->nodes > 0;
 }
 
 static void node_attach(struct mr_core *core, uint32_t node, uint32_t place)
@@ -599,23 +600,19 @@ static bool node_valid(const struct mr_core *core, const struct mr_event_node *e
 }
 
 /* The place of a node, with the places above it moved to where the event says they lie. */
-static uint32_t place_of_event(struct mr_core *core, const struct mr_event_node *event)
+static uint32_t place_of_event(struct mr_core *core, const struct mr_event_node *event,
+                               uint32_t *ret_moved)
 {
+    const uint32_t path[] = {core_place_slot(core, CORE_CELL, event->cell),
+                             core_place_slot(core, CORE_BLOCK, event->block),
+                             core_place_slot(core, CORE_DOMAIN, event->domain)};
     uint32_t place = CORE_ROOT_PLACE;
-    uint32_t cell = core_place_slot(core, CORE_CELL, event->cell);
-    uint32_t block = core_place_slot(core, CORE_BLOCK, event->block);
-    uint32_t domain = core_place_slot(core, CORE_DOMAIN, event->domain);
-    if (cell != 0) {
-        place_move(core, cell, place);
-        place = cell;
-    }
-    if (block != 0) {
-        place_move(core, block, place);
-        place = block;
-    }
-    if (domain != 0) {
-        place_move(core, domain, place);
-        place = domain;
+    *ret_moved = 0;
+    for (uint32_t i = 0; i < MR_COUNT_OF(path); i++) {
+        if (path[i] == 0) continue;
+        bool moved = place_move(core, path[i], place);
+        place = path[i];
+        if (moved && *ret_moved == 0) *ret_moved = place;
     }
     return place;
 }
@@ -647,7 +644,7 @@ void core_node_remove(struct mr_core *core, uint32_t node)
     core->tables[CORE_NODES].live--;
 }
 
-bool core_node_set(struct mr_core *core, const struct mr_event_node *event)
+bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint32_t *ret_moved)
 {
     if (!node_valid(core, event)) return false;
     uint32_t node = event->id.v;
@@ -666,7 +663,7 @@ bool core_node_set(struct mr_core *core, const struct mr_event_node *event)
     n->state = MR_NODE_ABSENT;
     node_refresh(core, node);
     if (n->place != 0) node_detach(core, node);
-    node_attach(core, node, place_of_event(core, event));
+    node_attach(core, node, place_of_event(core, event, ret_moved));
     n->cpu_free_milli += (int64_t)event->cpu_milli - n->cpu_milli;
     n->mem_free_mib += (int64_t)event->mem_mib - n->mem_mib;
     n->cpu_milli = event->cpu_milli;

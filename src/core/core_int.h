@@ -494,7 +494,8 @@ void core_fleet_init(struct mr_core *core);
 uint32_t core_place_slot(const struct mr_core *core, enum core_level level, uint32_t number);
 uint32_t core_place_number(const struct mr_core *core, uint32_t place);
 uint32_t core_place_above(const struct mr_core *core, uint32_t place, enum core_level level);
-bool core_node_set(struct mr_core *core, const struct mr_event_node *event);
+/* *ret_moved: the largest place that lies elsewhere now, with the nodes in it; 0: none. */
+bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint32_t *ret_moved);
 void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state state);
 void core_node_remove(struct mr_core *core, uint32_t node); /* absent now, holds nothing */
 /* Its calendar changed; `freer`: waiting work may fit there now. */
@@ -669,6 +670,15 @@ bool core_segments_hold(const struct mr_core *core, uint32_t type,
                         const struct core_request *request);
 /* The domain that the node is in, or 0 - 1 - node: a domain of its own. */
 uint32_t core_domain_of(const struct mr_core *core, uint32_t node);
+
+/* core_near.c: what was placed together stays together */
+/* The leases that the gang runs on, or its claims, lie as its topology and segments ask. */
+bool core_near_holds(const struct mr_core *core, uint32_t workload, bool claims);
+/* The plan of so many tasks does, in the order of ranks. */
+bool core_near_plan_holds(const struct mr_core *core, uint32_t workload, uint32_t tasks);
+/* The node, or all in the place, lie elsewhere now: what that tears apart goes. */
+void core_near_node_moved(struct mr_core *core, uint32_t node);
+void core_near_place_moved(struct mr_core *core, uint32_t place);
 
 /* core_spread.c: over failure domains */
 /* As core_plan_make, one task after the other to where the fewest of its own are. */

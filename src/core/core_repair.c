@@ -111,10 +111,8 @@ static void repair(struct mr_core *core, const struct core_repair *note)
     uint32_t kept = rest_keep(core, w), tasks = missing_fill(core, note, kept);
     bool fits = kept > 0 && tasks >= w->tasks_min && tasks <= most;
     if (fits) core_spare_fill(core, note->workload);
-    if (fits && w->segment != 0) {
-        uint32_t world = core_spare_world(w, tasks);
-        fits = world % w->segment == 0 && core_segments_sound(core, w->segment, world);
-    }
+    /* What is kept may lie elsewhere by now, and a segment be mended in part. */
+    fits = fits && core_near_plan_holds(core, note->workload, tasks);
     if (fits) {
         MR_INVARIANT(1, tasks <= MR_MAX(w->tasks, most));
         core_leases_from_plan(core, note->workload, tasks, w->accel_type, true);

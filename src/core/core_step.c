@@ -21,12 +21,26 @@ void core_emit(struct mr_core *core, const struct mr_effect *effect)
 }
 
 /* What is the only one there has all that the node has, before and after. */
-static bool node_change(struct mr_core *core, const struct mr_event_node *event)
+static bool node_change(struct mr_core *core, const struct mr_event_node *event,
+                        uint32_t *ret_moved)
 {
     bool lent = core_alone_node_changes(core, event);
-    bool set = core_node_set(core, event);
+    bool set = core_node_set(core, event, ret_moved);
     if (lent) core_alone_node_changed(core, event->id.v);
     return set;
+}
+
+/* It is up, and lies where the event says: what that tears apart goes. */
+static void node_describe(struct mr_core *core, const struct mr_event_node *event)
+{
+    uint32_t node = event->id.v, place = core_node(core, node)->place, moved;
+    if (!node_change(core, event, &moved)) return;
+    core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
+               event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
+    if (moved != 0)
+        core_near_place_moved(core, moved); /* the node is in it */
+    else if (core_node(core, node)->place != place)
+        core_near_node_moved(core, node);
 }
 
 static void node_set(struct mr_core *core, const struct mr_event_node *event)
@@ -50,10 +64,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
     core_failure_forget(core, node);
     core_deadline_dirty(core);
     if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
-    if (node_change(core, event)) {
-        core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
-                   event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
-    }
+    node_describe(core, event);
 }
 
 static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state state)
