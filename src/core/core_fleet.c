@@ -412,6 +412,8 @@ void core_released_back(struct mr_core *core, const struct core_released_kept *k
     MR_ASSERT(core->released_count >= kept->count);
     memcpy(core->released, kept->released, sizeof kept->released);
     core->released_count = kept->count;
+    /* Slots of claims that were made and given up: who lacks slots lacks them still. */
+    if (core->retry_all != kept->retry_all) core->leases_short = 1;
     core->retry_all = kept->retry_all;
     core->released_mask = kept->mask;
 }

@@ -575,6 +575,45 @@ static void spares_move_with_their_gang(void **state)
     stays(gang);
 }
 
+static void a_node_is_freed_for_who_wants_it_alone(void **state)
+{
+    (void)state;
+    uint64_t small[6];
+    for (uint32_t i = 0; i < 6; i++) {
+        small[i] = put(1 + i, movable(1, 1000));
+    }
+    settle();
+    saved(small[2]);
+    struct mr_event event = job(1, 1000);
+    event.u.submit.exclusive = MR_EXCLUSIVE_NODE;
+    uint64_t alone = submit(&c, event);
+    assert_int_equal(state_of(&c, alone), MR_STATE_PENDING);
+    tick(&c, CORE_HOLD_US);
+    moves(small[2]);
+    all_exit(&c, small[2], MR_EXIT_CODE_REQUEUE);
+    stays(small[2]);
+    stays(alone);
+    assert_int_equal(lease_of(&c, alone, 0).node.v, 3);
+}
+
+static void who_has_a_node_alone_moves_to_another(void **state)
+{
+    (void)state;
+    struct mr_event event = movable(1, 1000);
+    event.u.submit.exclusive = MR_EXCLUSIVE_NODE;
+    uint64_t alone = put(1, event);
+    put(3, job(1, 1000));
+    put(5, job(1, 1000)); /* two nodes are idle beside them, and one beside its own */
+    settle();
+    uint64_t gang = submit(&c, domain_gang(2));
+    tick(&c, CORE_HOLD_US);
+    moves(alone);
+    all_exit(&c, alone, MR_EXIT_CODE_REQUEUE);
+    stays(alone);
+    stays(gang);
+    assert_int_equal(lease_of(&c, alone, 0).node.v % 2, 0);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -602,6 +641,8 @@ int main(void)
         CASE(several_nodes_are_freed_for_a_gang_that_lies_anywhere),
         CASE(domains_are_freed_for_segments),
         CASE(spares_move_with_their_gang),
+        CASE(a_node_is_freed_for_who_wants_it_alone),
+        CASE(who_has_a_node_alone_moves_to_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
