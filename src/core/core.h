@@ -115,6 +115,7 @@ enum mr_node_state {
     MR_NODE_UP,
     MR_NODE_DRAINING, /* runs what it has, takes nothing new */
     MR_NODE_DOWN,
+    MR_NODE_EXPECTED, /* to be delivered: can be reserved from its date on */
     MR_NODE_STATE_COUNT
 };
 const char *mr_node_state_name(enum mr_node_state state);
@@ -140,7 +141,9 @@ const char *mr_node_state_name(enum mr_node_state state);
     X(KEPT, "kept_free")      /* nodes that would do are reservation a's from time c (b: until) */ \
     X(NO_WINDOW, "no_window") /* a reservation would fit from time a on (0: not found) */          \
     X(EXCLUSIVE,                                                                                   \
-      "exclusive") /* fits, but beside others. a: nodes wholly free, b: up, c: needed */           \
+      "exclusive")          /* fits, but beside others. a: nodes wholly free, b: up, c: needed */  \
+    X(DELIVERY, "delivery") /* more than the fleet has until what comes at time a is there. b:     \
+                               short of, c: needed; resource says of what */                       \
     X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -179,7 +182,7 @@ enum mr_exit_kind {
     X(TICK)       /* time passes; asked for by mr_core_wake_us */                                  \
     X(TENANT_SET) /* create or change */                                                           \
     X(PRICE_SET)                                                                                   \
-    X(NODE_SET) /* create or change capacity or place; state UP */                                 \
+    X(NODE_SET) /* create or change capacity or place; state UP, or EXPECTED */                    \
     X(NODE_STATE)                                                                                  \
     X(SUBMIT)                                                                                      \
     X(CANCEL)                                                                                      \
@@ -255,20 +258,25 @@ struct mr_event_price {
     int64_t price_nusd; /* per vCPU-hour, GiB-hour, device-hour, million tokens */
 };
 
+/* A node with a date is dated supply: nothing runs on it, but what begins then may be promised it.
+ * It is there when it is described without a date, or said to be UP; no sooner and, where it is
+ * late, no earlier than that. */
 struct mr_event_node {
     struct mr_node_id id; /* chosen by the caller, 1 … limits.nodes */
     uint32_t cpu_milli;
     uint32_t mem_mib;
     uint8_t accel_type;
     uint8_t accel_count;
-    uint32_t domain; /* NVLink domain, 1 … limits.domains; 0: a domain of its own */
-    uint32_t block;  /* 1 … limits.blocks; 0: none */
-    uint32_t cell;   /* 1 … limits.cells; 0: none */
+    uint32_t domain;  /* NVLink domain, 1 … limits.domains; 0: a domain of its own */
+    uint32_t block;   /* 1 … limits.blocks; 0: none */
+    uint32_t cell;    /* 1 … limits.cells; 0: none */
+    uint64_t from_us; /* it is delivered then; 0, or past: it is there. Refused for one that was */
 };
 struct mr_event_node_state {
     struct mr_node_id id; /* 0: every node of the domain */
-    uint32_t domain;      /* with id 0 only, else 0. Effects name nodes one by one */
-    enum mr_node_state state;
+    uint32_t domain;      /* with id 0 only, else 0. Effects name nodes one by one. Both 0, with UP:
+                             every node whose delivery is due has come */
+    enum mr_node_state state; /* not EXPECTED */
 };
 
 /* What a job's size does to its speed, as measured: the deadline planner chooses among the sizes.
@@ -333,8 +341,9 @@ struct mr_event_reserve {
     uint32_t tasks;
     enum mr_topology topology;
     uint64_t begin_us, end_us; /* begin 0, or past: now */
-    bool maintenance;          /* of one node, or of all that lie in a domain then */
+    bool maintenance; /* of so many nodes from one on, or of all that lie in a domain now */
     struct mr_node_id node;
+    uint32_t nodes; /* 0: one */
     uint32_t domain;
 };
 struct mr_event_scale {
@@ -572,6 +581,14 @@ struct mr_node_info {
     uint32_t lease_count;
     struct mr_workload_id reserved; /* whose window it is in; 0: in none */
 };
+/* Nodes that are expected on one date, with accelerators of one type. */
+struct mr_delivery_info {
+    uint64_t from_us;
+    uint8_t accel_type; /* 0: without accelerators */
+    uint32_t nodes;
+    uint64_t cpu_milli, mem_mib, accel_milli; /* in sum */
+    bool late;                                /* its date is past */
+};
 /* A node in the calendar of a reservation. */
 struct mr_window_info {
     struct mr_workload_id reservation;
@@ -590,7 +607,7 @@ struct mr_tenant_info {
     uint32_t running, pending;
 };
 struct mr_totals {
-    uint32_t nodes_up, nodes_down, nodes_draining;
+    uint32_t nodes_up, nodes_down, nodes_draining, nodes_expected;
     uint32_t pending, running, leases;
     uint64_t cpu_milli, cpu_free_milli, mem_mib, mem_free_mib, accel_milli, accel_free_milli;
 };
@@ -616,6 +633,9 @@ int mr_core_tenant(const struct mr_core *core, struct mr_tenant_id id, struct mr
  * no tree that is too deep. O(tenants below it). */
 bool mr_core_tenant_valid(const struct mr_core *core, const struct mr_event_tenant *tenant);
 void mr_core_totals(const struct mr_core *core, struct mr_totals *ret);
+/* What is expected, by date: *cursor starts at 0; MR_ENOT_FOUND at the end. O(1) each. */
+int mr_core_delivery_next(const struct mr_core *core, uint32_t *cursor,
+                          struct mr_delivery_info *ret);
 /* The reservations that are booked or active, maintenance too: *cursor starts at 0. O(1) each. */
 int mr_core_reservation_next(const struct mr_core *core, uint32_t *cursor,
                              struct mr_workload_info *ret);

@@ -44,7 +44,7 @@ const struct mr_core_limits mr_core_limits_fleet = {
     .reservations = 4096,
 };
 
-_Static_assert(sizeof(struct core_node) == 112 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
+_Static_assert(sizeof(struct core_node) == 128 + 2 * MR_DEVICES_PER_NODE_MAX, "no padding");
 _Static_assert(sizeof(struct core_place) == 32, "no padding");
 _Static_assert(sizeof(struct core_place_type) == 48, "no padding");
 _Static_assert(sizeof(struct core_free_state) == 80, "no padding");
@@ -60,6 +60,8 @@ _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_F
                "no padding");
 _Static_assert(sizeof(struct core_fit_shape) == 40, "no padding");
 _Static_assert(sizeof(struct core_fit_kind) == 32, "no padding");
+_Static_assert(sizeof(struct core_reserved) == 104, "no padding");
+_Static_assert(sizeof(struct core_delivery) == 56, "no padding");
 _Static_assert(sizeof(struct core_plan) == 16, "no padding");
 _Static_assert(sizeof(struct core_pieces) == 8 * CORE_PIECES + 8 + CORE_PIECES + 4, "no padding");
 _Static_assert(sizeof(struct core_planned) ==
@@ -117,6 +119,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
     uint32_t classes = by_value ? MR_MIN(65u, 9 + limits->nodes / 16) : 1;
     uint32_t entries = limits->fit_shapes * limits->fit_states;
     uint32_t steps = 4 + 2 * CORE_PIECES * limits->planned + 2 * limits->reservations;
+    /* As many dates and types as reservations, which book against them. */
+    uint32_t deliveries = 1 + limits->reservations;
     uint32_t windows = limits->reservations > 0 ? limits->nodes + 16 * limits->reservations : 0;
     const struct {
         uint32_t capacity;
@@ -134,6 +138,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_PLANNED] = {1 + limits->planned, sizeof(struct core_planned)},
         [CORE_RESERVED] = {1 + limits->reservations, sizeof(struct core_reserved)},
         [CORE_WINDOWS] = {1 + windows, sizeof(struct core_window)},
+        [CORE_DELIVERIES] = {deliveries, sizeof(struct core_delivery)},
         [CORE_ENDS] = {CORE_END_RING + 2, sizeof(uint32_t)},
         [CORE_METERS] = {1 + meters, sizeof(struct core_meter)},
         [CORE_LINES] = {1 + lines, sizeof(struct core_line)},
@@ -185,6 +190,7 @@ uint32_t core_item_check(void)
         sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
         sizeof(struct core_planned),    sizeof(struct core_amount),
         sizeof(struct core_reserved),   sizeof(struct core_window),
+        sizeof(struct core_delivery),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }

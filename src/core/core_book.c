@@ -27,6 +27,7 @@
 static void calendars_show(struct mr_core *core, uint64_t at_us)
 {
     const struct core_table *table = &core->tables[CORE_WINDOWS];
+    core_delivery_foresee(core, at_us);
     for (uint32_t i = 1; i < table->used; i++) {
         const struct core_window *w = core_window(core, i);
         if (w->reserved == 0 || core_node(core, w->node)->window_first != i) continue;
@@ -142,13 +143,23 @@ uint64_t core_book_earliest(struct mr_core *core, const struct core_booking *boo
     uint64_t latest_us = core->now_us + CORE_RESERVE_AHEAD_US;
     struct core_booking other = *booking;
     uint8_t type = 0;
-    /* It becomes possible when something ends: a reservation, or running work some time on. */
+    /* It becomes possible when something ends, a reservation, or running work some time on, or
+     * when something is delivered. */
     for (uint32_t i = 1, tries = 0; i < table->used && tries < EARLIEST_TRIES; i++) {
         const struct core_reserved *r = core_reserved(core, i);
         if (r->workload == 0 || r->end_us <= booking->begin_us || r->end_us > latest_us) continue;
         if (best_us != 0 && r->end_us >= best_us) continue;
         tries++;
         other.begin_us = r->end_us;
+        other.end_us = other.begin_us + length_us;
+        if (core_book_plan(core, &other, &type) > 0) best_us = other.begin_us;
+    }
+    for (uint32_t i = core->delivery_first, tries = 0; i != 0 && tries < EARLIEST_TRIES;
+         i = core_delivery(core, i)->next) {
+        other.begin_us = core_delivery(core, i)->comes_us;
+        if (other.begin_us <= booking->begin_us) continue;
+        if (best_us != 0 && other.begin_us >= best_us) break;
+        tries++;
         other.end_us = other.begin_us + length_us;
         if (core_book_plan(core, &other, &type) > 0) best_us = other.begin_us;
     }

@@ -334,7 +334,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
 {
     static const enum core_table_kind handed_out[] = {
         CORE_STATES, CORE_WORKLOADS,  CORE_LEASES,   CORE_CLASSES, CORE_METERS,
-        CORE_LINES,  CORE_FIT_SHAPES, CORE_RESERVED, CORE_WINDOWS,
+        CORE_LINES,  CORE_FIT_SHAPES, CORE_RESERVED, CORE_WINDOWS, CORE_DELIVERIES,
     };
     struct core_check check = {.core = core};
     for (size_t i = 0; i < MR_COUNT_OF(handed_out); i++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The part of mr_core_check about reservations, their windows and their members.
+/* The part of mr_core_check about reservations, their windows and their members, and deliveries.
  *
  * Owns:       nothing.
- * Invariants: (25), each with its text where it is verified.
+ * Invariants: (25) and (26), each with its text where it is verified.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(nodes + windows + workloads).
  * Tests:      tests/unit/core/test_core_reserve.c
@@ -16,6 +16,9 @@ void core_check_reserve_range(struct core_check *check)
     for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
         core_check_index(check, CORE_WINDOWS, core_node(core, i)->window_first);
         core_check_index(check, CORE_RESERVED, core_node(core, i)->closed);
+        core_check_index(check, CORE_DELIVERIES, core_node(core, i)->delivery);
+        core_check_index(check, CORE_NODES, core_node(core, i)->delivery_prev);
+        core_check_index(check, CORE_NODES, core_node(core, i)->delivery_next);
     }
     for (uint32_t i = 1; i < core->tables[CORE_WINDOWS].used; i++) {
         const struct core_window *w = core_window(core, i);
@@ -33,6 +36,16 @@ void core_check_reserve_range(struct core_check *check)
         core_check_index(check, CORE_WINDOWS, r->window_first);
         core_check_index(check, CORE_WINDOWS, r->window_last);
         core_check_index(check, CORE_WORKLOADS, r->member_first);
+    }
+    core_check_index(check, CORE_DELIVERIES, core->delivery_first);
+    core_check_index(check, CORE_DELIVERIES, core->delivery_last);
+    for (uint32_t i = 1; i < core->tables[CORE_DELIVERIES].used; i++) {
+        const struct core_delivery *d = core_delivery(core, i);
+        if (d->nodes == 0) continue;
+        core_check_index(check, CORE_NODES, d->node_first);
+        core_check_index(check, CORE_NODES, d->node_last);
+        core_check_index(check, CORE_DELIVERIES, d->prev);
+        core_check_index(check, CORE_DELIVERIES, d->next);
     }
     for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
@@ -111,6 +124,53 @@ static void reserved_check(struct core_check *check, uint32_t reserved)
     members_check(check, reserved);
 }
 
+/* Returns how many nodes are in it. */
+static uint32_t delivery_check(struct core_check *check, uint32_t delivery)
+{
+    const struct mr_core *core = check->core;
+    const struct core_delivery *d = core_delivery(core, delivery);
+    uint64_t cpu = 0, mem = 0, accel = 0;
+    uint32_t count = 0, prev = 0;
+    for (uint32_t at = d->node_first; at != 0 && count <= d->nodes; count++) {
+        const struct core_node *n = core_node(core, at);
+        core_check_holds(check,
+                         n->delivery == delivery && n->delivery_prev == prev &&
+                             n->state == MR_NODE_EXPECTED && n->accel_type == d->accel_type,
+                         "(26) a delivery's nodes are expected and linked both ways");
+        cpu += n->cpu_milli;
+        mem += n->mem_mib;
+        accel += (uint64_t)n->accel_count * CORE_WHOLE;
+        prev = at;
+        at = n->delivery_next;
+    }
+    core_check_holds(check,
+                     count == d->nodes && count > 0 && prev == d->node_last &&
+                         cpu == d->cpu_milli && mem == d->mem_mib && accel == d->accel_milli,
+                     "(26) a delivery knows what it brings");
+    return count;
+}
+
+static void deliveries_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint32_t nodes = 0, count = 0, prev = 0, live = core->tables[CORE_DELIVERIES].live;
+    for (uint32_t at = core->delivery_first; at != 0 && count <= live; count++) {
+        const struct core_delivery *d = core_delivery(core, at),
+                                   *before = core_delivery(core, prev);
+        bool ascends = d->comes_us > before->comes_us ||
+                       (d->comes_us == before->comes_us && d->accel_type > before->accel_type);
+        core_check_holds(check, d->prev == prev && (prev == 0 || ascends),
+                         "(26) deliveries ascend by date and are linked both ways");
+        nodes += delivery_check(check, at);
+        prev = at;
+        at = d->next;
+    }
+    core_check_holds(check, count == live && prev == core->delivery_last,
+                     "(26) every delivery is in the list");
+    core_check_holds(check, nodes == core->nodes_by_state[MR_NODE_EXPECTED],
+                     "(26) every node that is expected is in a delivery");
+}
+
 void core_check_reserve(struct core_check *check)
 {
     const struct mr_core *core = check->core;
@@ -123,4 +183,5 @@ void core_check_reserve(struct core_check *check)
     for (uint32_t i = 1; i < core->tables[CORE_RESERVED].used && check->text == NULL; i++) {
         if (core_reserved(core, i)->workload != 0) reserved_check(check, i);
     }
+    if (check->text == NULL) deliveries_check(check);
 }

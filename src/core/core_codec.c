@@ -124,6 +124,7 @@ static void node_pass(struct codec *c, struct mr_event_node *e)
     u32_pass(c, &e->domain);
     u32_pass(c, &e->block);
     u32_pass(c, &e->cell);
+    u64_pass(c, &e->from_us);
 }
 
 static void curve_pass(struct codec *c, struct mr_curve *curve)
@@ -205,6 +206,7 @@ static void reserve_pass(struct codec *c, struct mr_event_reserve *e)
     u64_pass(c, &e->end_us);
     bool_pass(c, &e->maintenance);
     u32_pass(c, &e->node.v);
+    u32_pass(c, &e->nodes);
     u32_pass(c, &e->domain);
 }
 
@@ -329,7 +331,8 @@ bool mr_state_final(enum mr_state state)
 
 const char *mr_node_state_name(enum mr_node_state state)
 {
-    static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down"};
+    static const char *const names[MR_NODE_STATE_COUNT] = {"absent", "up", "draining", "down",
+                                                           "expected"};
     MR_ASSERT(state < MR_NODE_STATE_COUNT);
     return names[state];
 }

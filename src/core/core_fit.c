@@ -11,6 +11,7 @@
  * tests/unit/core/test_core_place.c
  */
 #include "core_int.h"
+#include "core_reserve.h"
 
 /* --- shapes --------------------------------------------------------------------------------------
  */
@@ -455,7 +456,7 @@ bool core_place_never(const struct mr_core *core, const struct core_request *req
 void core_place_reason(const struct mr_core *core, const struct core_request *request,
                        struct mr_reason *ret)
 {
-    if (core_place_never(core, request, ret)) return;
+    if (core_delivery_reason(core, request, ret) || core_place_never(core, request, ret)) return;
     const struct mr_shape *shape = request->shape;
     uint64_t tasks = request->tasks_min;
     uint64_t largest, free;

@@ -12,7 +12,7 @@
  * Cost:       O(log nodes + devices of the node) for each change of a node.
  * Idea:       docs/internals/core.md   Tests: tests/unit/core/test_core_fleet.c
  */
-#include "core_int.h"
+#include "core_reserve.h"
 
 void core_fleet_init(struct mr_core *core)
 {
@@ -627,6 +627,7 @@ void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state
     MR_ASSERT(core->nodes_by_state[n->state] > 0);
     if (n->state == MR_NODE_UP) up_count(core, n, -1);
     if (state == MR_NODE_UP) up_count(core, n, 1);
+    core_delivery_leave(core, node);
     core->nodes_by_state[n->state]--;
     if (state != MR_NODE_ABSENT) core->nodes_by_state[state]++;
     if (state == MR_NODE_ABSENT) largest_remove(core, node);
@@ -635,6 +636,18 @@ void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state
     released_note(core, node);
     struct mr_effect effect = {.kind = MR_EFFECT_NODE, .u.node = {.id = {node}, .state = state}};
     core_emit(core, &effect);
+}
+
+void core_node_foresee(struct mr_core *core, uint32_t node, bool there)
+{
+    struct core_node *n = core_node(core, node);
+    MR_ASSERT(n->state == (there ? MR_NODE_EXPECTED : MR_NODE_UP) && n->delivery != 0);
+    if (!there) up_count(core, n, -1);
+    core->nodes_by_state[n->state]--;
+    n->state = there ? MR_NODE_UP : MR_NODE_EXPECTED;
+    core->nodes_by_state[n->state]++;
+    if (there) up_count(core, n, 1);
+    node_refresh(core, node);
 }
 
 void core_node_remove(struct mr_core *core, uint32_t node)
@@ -648,8 +661,9 @@ void core_node_remove(struct mr_core *core, uint32_t node)
 
 bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint32_t *ret_moved)
 {
-    if (!node_valid(core, event)) return false;
+    if (!node_valid(core, event) || !core_delivery_valid(core, event)) return false;
     uint32_t node = event->id.v;
+    core_delivery_leave(core, node);
     struct core_table *table = &core->tables[CORE_NODES];
     if (node >= table->used) table->used = node + 1;
     struct core_node *n = core_node(core, node);
@@ -679,15 +693,18 @@ bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint
     }
     n->accel_type = event->accel_type;
     n->accel_count = event->accel_count;
-    n->state = MR_NODE_UP;
-    up_count(core, n, 1);
+    n->state = event->from_us > core->now_us ? MR_NODE_EXPECTED : MR_NODE_UP;
+    if (n->state == MR_NODE_UP)
+        up_count(core, n, 1);
+    else
+        core_delivery_join(core, node, event->from_us);
     largest_add(core, n);
-    core->nodes_by_state[MR_NODE_UP]++;
+    core->nodes_by_state[n->state]++;
     node_refresh(core, node);
     released_note(core, node);
-    if (before != MR_NODE_UP) {
+    if (before != n->state) {
         struct mr_effect effect = {.kind = MR_EFFECT_NODE,
-                                   .u.node = {.id = {node}, .state = MR_NODE_UP}};
+                                   .u.node = {.id = {node}, .state = (enum mr_node_state)n->state}};
         core_emit(core, &effect);
     }
     return true;

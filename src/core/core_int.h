@@ -66,10 +66,11 @@ enum core_table_kind {
     CORE_WORKLOADS,
     CORE_LEASES,
     CORE_CLASSES,
-    CORE_PLANNED,  /* jobs with deadline and curve */
-    CORE_RESERVED, /* reservations and maintenance: core_reserve.h */
-    CORE_WINDOWS,  /* of these, one for each node */
-    CORE_ENDS,     /* heads of the lists of running jobs by expected end */
+    CORE_PLANNED,    /* jobs with deadline and curve */
+    CORE_RESERVED,   /* reservations and maintenance: core_reserve.h */
+    CORE_WINDOWS,    /* of these, one for each node */
+    CORE_DELIVERIES, /* nodes to come: core_reserve.h */
+    CORE_ENDS,       /* heads of the lists of running jobs by expected end */
     CORE_METERS,
     CORE_LINES,
     CORE_ID_BUCKETS,
@@ -127,6 +128,8 @@ struct core_node {
     uint32_t closed;           /* the reservation whose window it is in; 0: none */
     uint32_t idle;             /* stands in the list of nodes that are wholly free */
     uint32_t idle_prev, idle_next;
+    uint32_t delivery, delivery_prev, delivery_next; /* with which it comes; 0: it is there */
+    uint32_t pad5;
     uint64_t dated_us; /* its next window begins; 0: none is known */
     int16_t device_free[MR_DEVICES_PER_NODE_MAX];
 };
@@ -379,7 +382,8 @@ struct mr_core {
     /* backfill */
     uint64_t hold_due_us; /* when holds are made anew */
     uint64_t end_bits[CORE_END_RING / 64];
-    uint32_t holds[CORE_HOLDS]; /* in the order of the queue */
+    uint32_t delivery_first, delivery_last; /* by their dates */
+    uint32_t holds[CORE_HOLDS];             /* in the order of the queue */
     uint32_t hold_count;
     uint32_t moved_mask; /* what was released, but counts only when holds are made anew */
     struct core_released moved[MR_ACCEL_TYPES_MAX];
@@ -489,6 +493,16 @@ void core_tree_walk_start(const struct mr_core *core, struct core_tree_walk *wal
                           uint32_t which);
 uint32_t core_tree_walk_next(const struct mr_core *core, struct core_tree_walk *walk);
 
+/* core_step.c */
+void core_node_state(struct mr_core *core, uint32_t node, enum mr_node_state state);
+/* Times to come are whole seconds, as the index has them; those past are now, and 0 stays. */
+static inline uint64_t core_whole_second(const struct mr_core *core, uint64_t time_us)
+{
+    uint64_t over_us = time_us % 1000000;
+    if (time_us <= core->now_us) return time_us == 0 ? 0 : core->now_us;
+    return over_us == 0 || time_us > UINT64_MAX - 1000000 ? time_us : time_us + 1000000 - over_us;
+}
+
 /* core_fleet.c */
 void core_fleet_init(struct mr_core *core);
 uint32_t core_place_slot(const struct mr_core *core, enum core_level level, uint32_t number);
@@ -498,6 +512,8 @@ uint32_t core_place_above(const struct mr_core *core, uint32_t place, enum core_
 bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint32_t *ret_moved);
 void core_node_state_set(struct mr_core *core, uint32_t node, enum mr_node_state state);
 void core_node_remove(struct mr_core *core, uint32_t node); /* absent now, holds nothing */
+/* An expected node is looked at as if it were there; and is expected again. */
+void core_node_foresee(struct mr_core *core, uint32_t node, bool there);
 /* Its calendar changed; `freer`: waiting work may fit there now. */
 void core_node_dated(struct mr_core *core, uint32_t node, uint32_t closed, uint64_t dated_us,
                      bool freer);

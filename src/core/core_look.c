@@ -188,7 +188,8 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
                  .accel_count = n->accel_count,
                  .domain = level[CORE_DOMAIN],
                  .block = level[CORE_BLOCK],
-                 .cell = level[CORE_CELL]},
+                 .cell = level[CORE_CELL],
+                 .from_us = n->delivery != 0 ? core_delivery(core, n->delivery)->comes_us : 0},
         .state = (enum mr_node_state)n->state,
         .cpu_free_milli = n->cpu_free_milli > 0 ? (uint32_t)n->cpu_free_milli : 0,
         .mem_free_mib = n->mem_free_mib > 0 ? (uint32_t)n->mem_free_mib : 0,
@@ -246,6 +247,28 @@ int mr_core_window_next(const struct mr_core *core, struct mr_workload_id reserv
     return 0;
 }
 
+int mr_core_delivery_next(const struct mr_core *core, uint32_t *cursor,
+                          struct mr_delivery_info *ret)
+{
+    uint32_t at = core->delivery_first;
+    if (*cursor != 0) {
+        if (*cursor >= core->tables[CORE_DELIVERIES].used) return MR_ENOT_FOUND;
+        if (core_delivery(core, *cursor)->nodes == 0) return MR_ENOT_FOUND; /* stale */
+        at = core_delivery(core, *cursor)->next;
+    }
+    if (at == 0) return MR_ENOT_FOUND;
+    const struct core_delivery *d = core_delivery(core, at);
+    *cursor = at;
+    *ret = (struct mr_delivery_info){.from_us = d->comes_us,
+                                     .accel_type = d->accel_type,
+                                     .nodes = d->nodes,
+                                     .cpu_milli = d->cpu_milli,
+                                     .mem_mib = d->mem_mib,
+                                     .accel_milli = d->accel_milli,
+                                     .late = d->comes_us <= core->now_us};
+    return 0;
+}
+
 static struct mr_lending lending_of(const struct core_amount *a)
 {
     uint64_t borrow = a->limit == UINT64_MAX ? UINT64_MAX : a->limit - a->nominal;
@@ -298,6 +321,7 @@ void mr_core_totals(const struct mr_core *core, struct mr_totals *ret)
         .nodes_up = core->nodes_by_state[MR_NODE_UP],
         .nodes_down = core->nodes_by_state[MR_NODE_DOWN],
         .nodes_draining = core->nodes_by_state[MR_NODE_DRAINING],
+        .nodes_expected = core->nodes_by_state[MR_NODE_EXPECTED],
         .pending = core->pending,
         .running = core->running,
         .leases = core->tables[CORE_LEASES].live,
@@ -388,7 +412,8 @@ bool mr_core_possible(const struct mr_core *core, const struct mr_event_submit *
                                    .tasks_max = submit->tasks_max,
                                    .topology = submit->topology};
     struct mr_reason reason;
-    if (core->nodes_by_state[MR_NODE_UP] == 0 || core->nodes_by_state[MR_NODE_DOWN] > 0)
+    if (core->nodes_by_state[MR_NODE_UP] == 0 || core->nodes_by_state[MR_NODE_DOWN] > 0 ||
+        core->nodes_by_state[MR_NODE_EXPECTED] > 0)
         return true;
     core_place_reason(core, &request, &reason);
     if (reason.code != MR_REASON_NO_SUCH_NODE) return true;

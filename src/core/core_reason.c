@@ -293,6 +293,16 @@ void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
         amount_put(buf, resource, over > reason->b ? over - reason->b : 0);
         mr_buf_put_str(buf, MR_STR(" or end work of the tenant."));
         break;
+    case MR_REASON_DELIVERY:
+        mr_buf_put_str(buf, MR_STR("It needs "));
+        amount_put(buf, resource, reason->c);
+        mr_buf_put_str(buf, MR_STR(", "));
+        amount_put(buf, resource, reason->b);
+        mr_buf_put_str(buf, MR_STR(" more than all nodes that are up have; with what is to be "
+                                   "delivered until "));
+        mr_time_put_rfc3339(buf, reason->a);
+        mr_buf_put_str(buf, MR_STR(" there is enough."));
+        break;
     case MR_REASON_TENANT_JOBS:
         mr_buf_put_str(buf, MR_STR("The tenant runs "));
         number_put(buf, reason->a, " workload", " workloads");

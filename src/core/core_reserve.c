@@ -247,6 +247,21 @@ static void missing_find(struct mr_core *core, uint32_t reserved)
     windows_show(core, r);
 }
 
+/* It begins, and some of its nodes have not been delivered: it gets others, if there are. */
+static void late_drop(struct mr_core *core, struct core_reserved *r)
+{
+    uint32_t next;
+    for (uint32_t at = r->window_first; at != 0; at = next) {
+        const struct core_window *w = core_window(core, at);
+        next = w->of_next;
+        if (r->maintenance || core_node(core, w->node)->state != MR_NODE_EXPECTED) continue;
+        core_trace(core, "node %u was to be there for reservation %llu", w->node,
+                   (unsigned long long)core_workload(core, r->workload)->id);
+        r->missing += w->tasks;
+        core_window_drop(core, at);
+    }
+}
+
 /* When it is looked at next; who has to go by now is asked to. */
 static uint64_t next_look_us(struct mr_core *core, struct core_reserved *r)
 {
@@ -277,23 +292,47 @@ void core_reserve_due(struct mr_core *core, uint32_t workload)
         r->shown = 1;
         windows_show(core, r);
     }
+    if (!r->active && core->now_us >= r->begin_us) late_drop(core, r);
     if (r->missing > 0) missing_find(core, reserved);
     if (!r->active && core->now_us >= r->begin_us) begin(core, r);
     if (r->active && core->now_us - r->billed_us >= CORE_CUT_US) core_reserve_bill(core, reserved);
     core_timer_set(core, workload, next_look_us(core, r));
 }
 
+static void window_lost(struct mr_core *core, uint32_t window)
+{
+    const struct core_window *w = core_window(core, window);
+    struct core_reserved *r = core_reserved(core, w->reserved);
+    if (!r->maintenance) r->missing += w->tasks;
+    core_window_drop(core, window);
+    core_timer_set(core, r->workload, core->now_us); /* other nodes when this is dealt with */
+}
+
 void core_reserve_node_lost(struct mr_core *core, uint32_t node, bool absent)
 {
     uint32_t next;
     for (uint32_t at = core_node(core, node)->window_first; at != 0; at = next) {
+        next = core_window(core, at)->node_next;
+        bool maintained = core_reserved(core, core_window(core, at)->reserved)->maintenance;
+        if (!maintained || absent) window_lost(core, at); /* maintained: that is what it is for */
+    }
+}
+
+void core_reserve_node_changed(struct mr_core *core, const struct mr_event_node *event)
+{
+    uint32_t next, node = event->id.v;
+    for (uint32_t at = core_node(core, node)->window_first; at != 0; at = next) {
         const struct core_window *w = core_window(core, at);
-        struct core_reserved *r = core_reserved(core, w->reserved);
+        const struct core_reserved *r = core_reserved(core, w->reserved);
+        const struct mr_shape *shape = &core_workload(core, r->workload)->shape;
+        uint64_t devices = ((uint64_t)w->tasks * shape->accel_milli + CORE_WHOLE - 1) / CORE_WHOLE;
         next = w->node_next;
-        if (r->maintenance && !absent) continue; /* that is what it is for */
-        if (!r->maintenance) r->missing += w->tasks;
-        core_window_drop(core, at);
-        core_timer_set(core, r->workload, core->now_us); /* other nodes when this is dealt with */
+        if (r->maintenance) continue;
+        bool kind = r->accel_type == 0 || r->accel_type == event->accel_type;
+        bool holds = (uint64_t)w->tasks * shape->cpu_milli <= event->cpu_milli &&
+                     (uint64_t)w->tasks * shape->mem_mib <= event->mem_mib &&
+                     devices <= event->accel_count;
+        if (!kind || !holds || w->begin_us < event->from_us) window_lost(core, at);
     }
 }
 
@@ -302,7 +341,9 @@ void core_reserve_node_lost(struct mr_core *core, uint32_t node, bool absent)
 static int maintenance_valid(const struct mr_core *core, const struct mr_event_reserve *event)
 {
     if ((event->node.v != 0) == (event->domain != 0) || event->tasks != 0) return MR_EINVALID;
-    bool known = event->node.v <= core->limits.nodes && event->domain <= core->limits.domains;
+    if (event->domain != 0 && event->nodes != 0) return MR_EINVALID;
+    uint64_t last = event->node.v + (uint64_t)MR_MAX(event->nodes, 1u) - 1;
+    bool known = last <= core->limits.nodes && event->domain <= core->limits.domains;
     return known ? 0 : MR_ENOT_FOUND;
 }
 
@@ -314,7 +355,8 @@ static int event_valid(const struct mr_core *core, const struct mr_event_reserve
         return MR_ENOT_FOUND;
     if (event->end_us <= event->begin_us || event->end_us > most_us) return MR_EINVALID;
     if (event->maintenance) return maintenance_valid(core, event);
-    if (event->node.v != 0 || event->domain != 0 || event->tasks == 0) return MR_EINVALID;
+    if (event->node.v != 0 || event->nodes != 0 || event->domain != 0 || event->tasks == 0)
+        return MR_EINVALID;
     if (event->topology >= MR_TOPOLOGY_COUNT) return MR_EINVALID;
     if (event->tasks > core->limits.leases) return MR_ELIMIT;
     return core_shape_valid(&event->shape) ? 0 : MR_EINVALID;
@@ -324,7 +366,7 @@ static int event_valid(const struct mr_core *core, const struct mr_event_reserve
 static int maintenance_plan(struct mr_core *core, const struct mr_event_reserve *event,
                             uint64_t begin_us, uint32_t *ret_entries)
 {
-    uint32_t at = event->node.v, entries = 0;
+    uint32_t at = event->node.v, last = at + MR_MAX(event->nodes, 1u) - 1, entries = 0;
     if (event->domain != 0)
         at = core_place(core, core_place_slot(core, CORE_DOMAIN, event->domain))->node_first;
     while (at != 0) {
@@ -333,7 +375,10 @@ static int maintenance_plan(struct mr_core *core, const struct mr_event_reserve 
         if (!core_window_free(core, at, begin_us, event->end_us)) return MR_ESTATE;
         if (entries + 1 >= core->tables[CORE_PLAN].capacity) return MR_ELIMIT;
         *core_plan(core, ++entries) = (struct core_plan){.node = at};
-        at = event->domain != 0 ? n->place_next : 0;
+        if (event->domain != 0)
+            at = n->place_next;
+        else
+            at = at < last ? at + 1 : 0;
     }
     *ret_entries = entries;
     return entries > 0 ? 0 : MR_ENOT_FOUND;
@@ -408,14 +453,6 @@ static int nodes_find(struct mr_core *core, const struct mr_event_reserve *event
     return core_slot_left(core, CORE_WINDOWS, *ret_entries) ? 0 : MR_ELIMIT;
 }
 
-/* Times to come are whole seconds, as the index has them. */
-static uint64_t whole_second(const struct mr_core *core, uint64_t time_us)
-{
-    if (time_us <= core->now_us) return core->now_us;
-    uint64_t over_us = time_us % 1000000;
-    return over_us == 0 || time_us > UINT64_MAX - 1000000 ? time_us : time_us + 1000000 - over_us;
-}
-
 void core_reserve(struct mr_core *core, const struct mr_event_reserve *asked)
 {
     uint32_t known = core_workload_by_key(core, asked->key_high, asked->key_low), entries = 0;
@@ -426,8 +463,8 @@ void core_reserve(struct mr_core *core, const struct mr_event_reserve *asked)
         return;
     }
     struct mr_event_reserve event = *asked;
-    event.begin_us = whole_second(core, asked->begin_us);
-    event.end_us = whole_second(core, asked->end_us);
+    event.begin_us = MR_MAX(core_whole_second(core, asked->begin_us), core->now_us);
+    event.end_us = core_whole_second(core, asked->end_us);
     const struct core_booking booking = {.shape = &event.shape,
                                          .topology = event.topology,
                                          .tasks = event.tasks,

@@ -34,6 +34,20 @@ struct core_window {
     uint32_t of_prev, of_next; /* of the same reservation */
 };
 
+/* Nodes with accelerators of one type that come on one date. */
+struct core_delivery {
+    uint64_t comes_us;
+    uint64_t cpu_milli, mem_mib, accel_milli; /* of its nodes */
+    uint32_t nodes;                           /* 0: the slot is free */
+    uint32_t node_first, node_last;
+    uint32_t prev, next; /* by date */
+    uint8_t accel_type, pad[3];
+};
+
+static inline struct core_delivery *core_delivery(const struct mr_core *core, uint32_t i)
+{
+    return (struct core_delivery *)core_item(core, CORE_DELIVERIES, i);
+}
 static inline struct core_reserved *core_reserved(const struct mr_core *core, uint32_t i)
 {
     return (struct core_reserved *)core_item(core, CORE_RESERVED, i);
@@ -78,6 +92,22 @@ void core_window_foresee(struct mr_core *core, uint32_t node, uint64_t at_us);
 bool core_window_free(const struct mr_core *core, uint32_t node, uint64_t begin_us,
                       uint64_t end_us);
 
+/* --- core_delivery.c: nodes to come -------------------------------------------------------------
+ */
+
+/* Whether the event may say that the node comes at its date: it is not there, and a slot is. */
+bool core_delivery_valid(const struct mr_core *core, const struct mr_event_node *event);
+void core_delivery_join(struct mr_core *core, uint32_t node, uint64_t comes_us);
+void core_delivery_leave(struct mr_core *core, uint32_t node); /* nothing when it is in none */
+/* Every node whose date has come is there. */
+void core_delivery_due(struct mr_core *core);
+/* For a moment the nodes that come by then are there; at_us 0: those are expected again. */
+void core_delivery_foresee(struct mr_core *core, uint64_t at_us);
+/* Whether so much is more than the whole fleet has now, and would be enough with what comes: the
+ * reason says when. O(deliveries), and O(types) without any. */
+bool core_delivery_reason(const struct mr_core *core, const struct core_request *request,
+                          struct mr_reason *ret);
+
 /* --- core_reserve.c: booking, beginning, ending ------------------------------------------------
  */
 
@@ -85,6 +115,8 @@ void core_reserve(struct mr_core *core, const struct mr_event_reserve *event);
 void core_reserve_cancel(struct mr_core *core, uint32_t workload);
 void core_reserve_due(struct mr_core *core, uint32_t workload);
 void core_reserve_node_lost(struct mr_core *core, uint32_t node, bool absent);
+/* It will be what the event says: windows that this does not do for are lost. */
+void core_reserve_node_changed(struct mr_core *core, const struct mr_event_node *event);
 /* What its members do not hold is billed until now. */
 void core_reserve_bill(struct mr_core *core, uint32_t reserved); /* core_meter.c */
 

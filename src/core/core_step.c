@@ -30,23 +30,27 @@ static bool node_change(struct mr_core *core, const struct mr_event_node *event,
     return set;
 }
 
-/* It is up, and lies where the event says: what that tears apart goes. */
+/* It is up, or expected, and lies where the event says: what that tears apart goes. */
 static void node_describe(struct mr_core *core, const struct mr_event_node *event)
 {
     uint32_t node = event->id.v, place = core_node(core, node)->place, moved;
     if (!node_change(core, event, &moved)) return;
-    core_trace(core, "node %u is up: %u milli-vCPU, %u MiB, %u devices of type %u", node,
-               event->cpu_milli, event->mem_mib, event->accel_count, event->accel_type);
+    core_trace(core, "node %u is %s: %u milli-vCPU, %u MiB, %u devices of type %u", node,
+               core_node(core, node)->state == MR_NODE_UP ? "up" : "expected", event->cpu_milli,
+               event->mem_mib, event->accel_count, event->accel_type);
     if (moved != 0)
         core_near_place_moved(core, moved); /* the node is in it */
     else if (core_node(core, node)->place != place)
         core_near_node_moved(core, node);
 }
 
-static void node_set(struct mr_core *core, const struct mr_event_node *event)
+static void node_set(struct mr_core *core, const struct mr_event_node *said)
 {
+    struct mr_event_node whole = *said;
+    const struct mr_event_node *event = &whole;
+    whole.from_us = core_whole_second(core, said->from_us);
     uint32_t node = event->id.v;
-    if (node == 0 || node > core->limits.nodes) return;
+    if (node == 0 || node > core->limits.nodes || !core_delivery_valid(core, event)) return;
     struct core_node *n = core_node(core, node);
     bool same_devices = n->accel_type == event->accel_type && n->accel_count <= event->accel_count;
     /* A claim may hold more than there is, until those it displaces are gone. */
@@ -59,15 +63,14 @@ static void node_set(struct mr_core *core, const struct mr_event_node *event)
                    n->lease_count);
         core_node_lost(core, node);
     }
-    bool fits = n->accel_type == event->accel_type && n->accel_count <= event->accel_count && grows;
-    if (!fits) core_reserve_node_lost(core, node, false);
+    core_reserve_node_changed(core, event);
     core_failure_forget(core, node);
     core_deadline_dirty(core);
     if (core->pending > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
     node_describe(core, event);
 }
 
-static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state state)
+void core_node_state(struct mr_core *core, uint32_t node, enum mr_node_state state)
 {
     struct core_node *n = core_node(core, node);
     if (n->state == MR_NODE_ABSENT) return;
@@ -86,20 +89,22 @@ static void node_state(struct mr_core *core, uint32_t node, enum mr_node_state s
     if (state == MR_NODE_ABSENT) core_node_remove(core, node);
 }
 
-/* One node, or all of a domain: a rack that fails is one event, and gangs are mended after it. */
+/* One node, what is due, or all of a domain: a rack that fails is one event, and gangs are mended
+ * after it. */
 static void nodes_state(struct mr_core *core, const struct mr_event_node_state *event)
 {
     uint32_t node = event->id.v, domain = event->domain;
-    if (event->state >= MR_NODE_STATE_COUNT) return;
+    if (event->state >= MR_NODE_EXPECTED) return;
+    if (node == 0 && domain == 0 && event->state == MR_NODE_UP) core_delivery_due(core);
     if (node != 0) {
-        if (node <= core->limits.nodes && domain == 0) node_state(core, node, event->state);
+        if (node <= core->limits.nodes && domain == 0) core_node_state(core, node, event->state);
         return;
     }
     if (domain == 0 || domain > core->limits.domains) return;
     node = core_place(core, core_place_slot(core, CORE_DOMAIN, domain))->node_first;
     while (node != 0) {
         uint32_t next = core_node(core, node)->place_next;
-        node_state(core, node, event->state);
+        core_node_state(core, node, event->state);
         node = next;
     }
 }

@@ -219,11 +219,34 @@ static void arrive(struct forecast_fork *fork)
     forecast_arrival_next(fork);
 }
 
+/* --- what is delivered --------------------------------------------------------------------- */
+
+/* On its date; who is late already comes with the next. */
+void forecast_delivery_next(struct forecast_fork *fork)
+{
+    struct mr_delivery_info delivery;
+    uint32_t cursor = 0;
+    fork->delivers_us = UINT64_MAX;
+    while (mr_core_delivery_next(fork->core, &cursor, &delivery) == 0) {
+        if (delivery.late) continue;
+        fork->delivers_us = delivery.from_us;
+        return;
+    }
+}
+
+static void deliver(struct forecast_fork *fork)
+{
+    struct mr_event event = {.kind = MR_EVENT_NODE_STATE, .u.node_state = {.state = MR_NODE_UP}};
+    forecast_event(fork, &event);
+    forecast_delivery_next(fork);
+}
+
 /* --- driving ------------------------------------------------------------------------------- */
 
 static uint64_t next_us(const struct forecast_fork *fork)
 {
     uint64_t at_us = MR_MIN(mr_core_wake_us(fork->core), fork->arrives_us);
+    at_us = MR_MIN(at_us, fork->delivers_us);
     return fork->due_count > 0 ? MR_MIN(at_us, fork->due[0].time_us) : at_us;
 }
 
@@ -245,6 +268,8 @@ void forecast_drive(struct forecast_fork *fork)
                 run_ends(fork, &due);
             }
             forecast_settle(fork);
+        } else if (fork->delivers_us <= fork->now_us) {
+            deliver(fork);
         } else if (fork->arrives_us <= fork->now_us) {
             arrive(fork);
         } else {

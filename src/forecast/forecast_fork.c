@@ -215,5 +215,6 @@ void forecast_fork_begin(struct forecast_fork *fork, uint64_t seed, uint64_t now
         lease_adopt(fork, &lease);
     }
     forecast_settle(fork);
+    forecast_delivery_next(fork);
     arrivals_begin(fork);
 }

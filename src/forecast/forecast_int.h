@@ -77,6 +77,7 @@ struct forecast_fork {
     uint64_t seed; /* of this sample */
     struct mr_prng prng;
     /* others who submit */
+    uint64_t delivers_us; /* what is expected next comes then; UINT64_MAX: nothing */
     uint64_t arrives_us, arrival_until_us;
     uint64_t arrival_scale; /* of the gaps, in thousandths */
     uint32_t arrival_at, arrival_window, arrival_first;
@@ -122,6 +123,7 @@ void forecast_run_lasts(struct forecast_fork *fork, uint64_t workload, uint32_t 
 void forecast_lease_starts(struct forecast_fork *fork, const struct forecast_told *told);
 void forecast_lease_stops(struct forecast_fork *fork, const struct forecast_told *told);
 void forecast_settle(struct forecast_fork *fork); /* answers all that was told */
+void forecast_delivery_next(struct forecast_fork *fork);
 void forecast_arrival_next(struct forecast_fork *fork);
 
 #endif

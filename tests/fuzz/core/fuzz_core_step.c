@@ -70,6 +70,7 @@ static struct mr_event_reserve reserve_drawn(const uint8_t b[16], uint64_t now_u
     ret.tasks = 0;
     ret.node.v = b[13] % 7u;
     if (ret.node.v == 0) ret.domain = b[14] % 4u;
+    if (ret.node.v != 0) ret.nodes = b[14] % 4u;
     return ret;
 }
 
@@ -100,7 +101,8 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
                                               .accel_count = b[6] % 3 == 0 ? 0 : b[7] % 65,
                                               .domain = b[8] % 4u,
                                               .block = b[9] % 3u,
-                                              .cell = b[10] % 3u};
+                                              .cell = b[10] % 3u,
+                                              .from_us = (uint64_t)b[11] * 100000000};
         break;
     case MR_EVENT_SUBMIT:
         event.u.submit = submit_drawn(b);

@@ -106,6 +106,7 @@ static inline void random_fleet_event(struct mr_prng *prng, struct mr_event *eve
         .domain = (uint32_t)mr_prng_below(prng, 9),
         .block = (uint32_t)mr_prng_below(prng, 5),
         .cell = (uint32_t)mr_prng_below(prng, 3),
+        .from_us = mr_prng_chance(prng, 200) ? event->time_us + mr_prng_below(prng, 2 * HOUR) : 0,
     };
 }
 
@@ -164,6 +165,7 @@ static inline void random_reserve(struct mr_prng *prng, uint64_t now_us,
         ret->domain = (uint32_t)mr_prng_below(prng, 9);
     else
         ret->node.v = (uint32_t)mr_prng_below(prng, 18);
+    if (ret->domain == 0) ret->nodes = (uint32_t)mr_prng_below(prng, 4);
 }
 
 static inline void random_meter(const struct mr_core *core, struct mr_prng *prng,

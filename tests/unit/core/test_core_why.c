@@ -144,14 +144,14 @@ static void larger_node_by_too_little(uint64_t w)
 {
     (void)w;
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
-                                     .u.node = {{1}, 64000, 262144 + 1023, 0, 0, 0, 0, 0}});
+                                     .u.node = {{1}, 64000, 262144 + 1023, 0, 0, 0, 0, 0, 0}});
 }
 
 static void larger_node(uint64_t w)
 {
     (void)w;
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
-                                     .u.node = {{1}, 64000, 262144 + 1024, 0, 0, 0, 0, 0}});
+                                     .u.node = {{1}, 64000, 262144 + 1024, 0, 0, 0, 0, 0, 0}});
 }
 
 static uint64_t devices_apart(void)
@@ -184,7 +184,7 @@ static uint64_t alternatives_full(void)
 {
     node_set(&c, 1, 2);
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
-                                     .u.node = {{2}, 64000, 262144, GPU + 1, 2, 0, 0, 0}});
+                                     .u.node = {{2}, 64000, 262144, GPU + 1, 2, 0, 0, 0, 0}});
     struct mr_event other = job(1, 2000);
     (void)busy(1, 2000);
     other.u.submit.shape.accel_types[0] = GPU + 1;
@@ -341,7 +341,7 @@ static void add_large_cpu_node(uint64_t w)
 {
     (void)w;
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
-                                     .u.node = {{3}, 65000, 262144, 0, 0, 0, 0, 0}});
+                                     .u.node = {{3}, 65000, 262144, 0, 0, 0, 0, 0, 0}});
 }
 
 static uint64_t empty_fleet(void)
@@ -701,6 +701,44 @@ static uint64_t kept_now(void)
     return submit(&c, job(1, 1000));
 }
 
+static void comes(uint32_t node, uint64_t from_us)
+{
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
+                                     .u.node = {{node}, 64000, 262144, GPU, 4, 0, 0, 0, from_us}});
+}
+
+static uint64_t more_than_the_fleet_has(void)
+{
+    node_set(&c, 1, 4);
+    comes(2, HOUR);
+    comes(3, 2 * HOUR);
+    return submit(&c, job(3, 4000));
+}
+
+static void first_delivery_comes(uint64_t w)
+{
+    (void)w;
+    comes(2, 0);
+}
+
+static void both_deliveries_come(uint64_t w)
+{
+    first_delivery_comes(w);
+    comes(3, 0);
+}
+
+static uint64_t nothing_came_yet(void)
+{
+    comes(1, HOUR);
+    return submit(&c, job(1, 4000));
+}
+
+static void it_comes(uint64_t w)
+{
+    (void)w;
+    comes(1, 0);
+}
+
 static uint64_t reservation_begins_later(void)
 {
     reserve(2 * SECOND);
@@ -794,6 +832,10 @@ static const struct situation table[] = {
      give_it_back},
     {"nodes that would do are reserved", kept_now, R(KEPT), CPU, 1, HOUR + SECOND, SECOND, wait,
      give_it_back},
+    {"more than the fleet has until a delivery", more_than_the_fleet_has, R(DELIVERY), GPUS,
+     2 * HOUR, 8000, 12000, first_delivery_comes, both_deliveries_come},
+    {"nothing was delivered yet", nothing_came_yet, R(DELIVERY), GPUS, HOUR, 4000, 4000, wait,
+     it_comes},
     {"its reservation begins later", reservation_begins_later, R(NOT_YET), CPU, 3 * SECOND, 0, 0,
      wait, wait_twice},
     {"its reservation is in use", reservation_in_use, R(RESOURCES), GPUS, 4000, 8000, 0, wait,
