@@ -170,8 +170,13 @@ int cmd_sbatch_to_json(struct mr_str text, const char *file_name, struct mr_buf 
 
 /* A fleet file as JSON. 0, or a message and CMD_FAILED. */
 int cmd_fleet_json(const char *path, struct mr_buf *json);
-/* `fleet check|show|types`. Returns the exit code. */
+/* `fleet` with a word. Returns the exit code. */
 int cmd_fleet_file(struct cmd *cmd);
+/* `fleet expect`, of the file that was read (cmd_expect.c). */
+struct mr_sim_fleet;
+int cmd_fleet_expect(struct cmd *cmd, const struct mr_sim_fleet *fleet);
+/* `fleet node|domain ID STATE`. */
+int cmd_fleet_state(struct cmd *cmd);
 
 /* --- following a workload (cmd_follow.c) ----------------------------------------------------- */
 

@@ -57,8 +57,10 @@ int cmd_fleet_file(struct cmd *cmd)
     const char *word = cmd->positional[0];
     const char *path = cmd->positional_count > 1 ? cmd->positional[1] : NULL;
     bool types = strcmp(word, "types") == 0, check = strcmp(word, "check") == 0;
-    if (!types && !check && strcmp(word, "show") != 0)
-        return cmd_usage(cmd, "'%s' is none of check, show, types", word);
+    bool expect = strcmp(word, "expect") == 0;
+    if (strcmp(word, "node") == 0 || strcmp(word, "domain") == 0) return cmd_fleet_state(cmd);
+    if (!types && !check && !expect && strcmp(word, "show") != 0)
+        return cmd_usage(cmd, "'%s' is none of check, show, types, expect, node, domain", word);
     if (!types && path == NULL) return cmd_usage(cmd, "%s needs a FILE", word);
     mr_cleanup(mr_buf_done) struct mr_buf json;
     mr_cleanup(mr_buf_done) struct mr_buf table;
@@ -77,7 +79,10 @@ int cmd_fleet_file(struct cmd *cmd)
     if (error != 0 && problem.n > 0) return cmd_fail("%.*s", MR_STR_ARG(mr_buf_str(&problem)));
     if (error != 0) return cmd_fail("%s", mr_error_text(error));
     if (check && !cmd->json) cmd_say("%s is a fleet", path);
-    fleet_print(cmd, fleet, types);
+    if (expect)
+        code = cmd_fleet_expect(cmd, fleet);
+    else
+        fleet_print(cmd, fleet, types);
     mr_sim_fleet_free(fleet);
-    return CMD_DONE;
+    return code;
 }

@@ -124,6 +124,15 @@ static void print_fleet(yyjson_val *root)
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(n, "leases", 0));
     }
     cmd_table_print(&table, stdout);
+    yyjson_arr_foreach(yyjson_obj_get(root, "deliveries"), index, max, n)
+    {
+        bool late = yyjson_get_bool(yyjson_obj_get(n, "late"));
+        printf("%s %s: %" PRIu64 " nodes with %" PRIu64 " %s\n", late ? "late, since" : "from",
+               cmd_json_str(n, "from", "?"), cmd_json_u64(n, "nodes", 0),
+               cmd_json_u64(n, "accel_count", 0) > 0 ? cmd_json_u64(n, "accel_count", 0)
+                                                     : cmd_json_u64(n, "cpu_milli", 0) / 1000,
+               cmd_json_str(n, "accelerator", "vCPUs"));
+    }
 }
 
 int cmd_verb_fleet(struct cmd *cmd)

@@ -12,19 +12,24 @@
 
 /* --- showing ---------------------------------------------------------------------------------- */
 
+/* "2-19,38": runs of ids that follow each other. */
 static void nodes_put(char *text, size_t size, yyjson_val *nodes)
 {
-    size_t used = 0, index, max;
-    yyjson_val *node;
+    size_t used = 0, count = yyjson_arr_size(nodes);
     text[0] = 0;
-    yyjson_arr_foreach(nodes, index, max, node)
-    {
-        if (used + 24 >= size) {
+    for (size_t i = 0, end; i < count; i = end) {
+        uint64_t first = yyjson_get_uint(yyjson_arr_get(nodes, i)), last = first;
+        for (end = i + 1; end < count; end++, last++) {
+            if (yyjson_get_uint(yyjson_arr_get(nodes, end)) != last + 1) break;
+        }
+        const char *comma = i > 0 ? "," : "";
+        if (used + 48 >= size) {
             (void)snprintf(text + used, size - used, ",…");
             return;
         }
-        int n = snprintf(text + used, size - used, "%s%" PRIu64, index > 0 ? "," : "",
-                         yyjson_get_uint(node));
+        int n = last > first ? snprintf(text + used, size - used, "%s%" PRIu64 "-%" PRIu64, comma,
+                                        first, last)
+                             : snprintf(text + used, size - used, "%s%" PRIu64, comma, first);
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -39,7 +44,7 @@ static void print_all(yyjson_val *root)
     cmd_table_init(&table, heads, MR_COUNT_OF(heads));
     yyjson_arr_foreach(list, index, max, r)
     {
-        char nodes[64];
+        char nodes[96];
         nodes_put(nodes, sizeof nodes, yyjson_obj_get(r, "nodes"));
         cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(r, "id", 0));
         cmd_table_cell(&table, "%s", cmd_json_str(r, "name", ""));
@@ -49,7 +54,7 @@ static void print_all(yyjson_val *root)
         cmd_table_cell(&table, "%" PRIu64 " of %" PRIu64, cmd_json_u64(r, "tasks", 0),
                        cmd_json_u64(r, "tasks_wanted", 0));
         cmd_table_cell(&table, "%s", cmd_json_str(r, "begin", ""));
-        cmd_table_cell(&table, "%s", cmd_json_str(r, "end", ""));
+        cmd_table_cell(&table, "%s", cmd_json_str(r, "end", "-"));
         cmd_table_cell(&table, "%s", nodes);
     }
     cmd_table_print(&table, stdout);

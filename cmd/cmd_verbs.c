@@ -216,14 +216,22 @@ const struct cmd_verb cmd_verbs[] = {
      OPTIONS(options_sandbox), 1, true, cmd_verb_sandbox},
     {"usage", "", "the bill so far, in FOCUS's columns", NULL, OPTIONS(options_json), 0, false,
      cmd_verb_usage},
-    {"fleet", "[check FILE | show FILE | types]", "the nodes and what is free; fleets in files",
-     "Without arguments: the nodes of the running cloud. A fleet file (YAML) draws regions, "
-     "cells,\n"
-     "blocks and instances for the simulator: docs/reference/fleet-file.md.\n\n"
+    {"fleet", "[check FILE | show FILE | types | expect FILE | node ID STATE | domain ID STATE]",
+     "the nodes, what is free, what is to come; fleets in files",
+     "Without arguments: the nodes of the running cloud, and what is to be delivered. A fleet "
+     "file\n"
+     "(YAML) draws regions, cells, blocks and instances, with dates: "
+     "docs/reference/fleet-file.md.\n"
+     "expect tells the running cloud of such nodes, so that they can be reserved from their dates "
+     "on\n"
+     "and are given back at the end of their terms. node and domain say what became of them: up,\n"
+     "draining, down or absent.\n\n"
      "  millrace fleet\n  millrace fleet check my-fleet.yaml\n"
+     "  millrace fleet expect docs/examples/contract-ramp.yaml\n"
+     "  millrace fleet node 7 draining\n"
      "  millrace fleet show docs/examples/fleet-500k.yaml --json\n"
      "  millrace fleet types --catalog ec2_instances.csv",
-     OPTIONS(options_fleet), 2, false, cmd_verb_fleet},
+     OPTIONS(options_fleet), 3, false, cmd_verb_fleet},
     {"why", "ID", "why a workload waits, and what would help", NULL, OPTIONS(options_json), 1,
      false, cmd_verb_why},
     {"when", "ID", "when a workload starts and ends, and how sure that is",

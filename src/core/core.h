@@ -628,6 +628,9 @@ int mr_core_lease_of(const struct mr_core *core, struct mr_workload_id id, uint3
 /* All live leases: *cursor starts at 0. */
 int mr_core_lease_next(const struct mr_core *core, uint32_t *cursor, struct mr_lease_info *ret);
 int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_node_info *ret);
+/* Whether NODE_SET would be carried out: numbers in their bounds, and with a date one that is not
+ * there, and a date or type that fits. */
+bool mr_core_node_valid(const struct mr_core *core, const struct mr_event_node *node);
 int mr_core_tenant(const struct mr_core *core, struct mr_tenant_id id, struct mr_tenant_info *ret);
 /* Whether TENANT_SET would be carried out: ids in their bounds, a parent that is there, no circle,
  * no tree that is too deep. O(tenants below it). */

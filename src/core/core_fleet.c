@@ -590,7 +590,7 @@ static void up_count(struct mr_core *core, struct core_node *n, int sign)
     if (core->share_epoch == 0) core->share_epoch = 1;
 }
 
-static bool node_valid(const struct mr_core *core, const struct mr_event_node *event)
+bool mr_core_node_valid(const struct mr_core *core, const struct mr_event_node *event)
 {
     if (event->id.v == 0 || event->id.v > core->limits.nodes) return false;
     if (event->accel_type >= MR_ACCEL_TYPES_MAX) return false;
@@ -598,7 +598,7 @@ static bool node_valid(const struct mr_core *core, const struct mr_event_node *e
     if ((event->accel_type == 0) != (event->accel_count == 0)) return false;
     if (event->cpu_milli == 0 || event->mem_mib == 0) return false;
     if (event->domain > core->limits.domains || event->block > core->limits.blocks) return false;
-    return event->cell <= core->limits.cells;
+    return event->cell <= core->limits.cells && core_delivery_valid(core, event);
 }
 
 /* The place of a node, with the places above it moved to where the event says they lie. */
@@ -661,7 +661,7 @@ void core_node_remove(struct mr_core *core, uint32_t node)
 
 bool core_node_set(struct mr_core *core, const struct mr_event_node *event, uint32_t *ret_moved)
 {
-    if (!node_valid(core, event) || !core_delivery_valid(core, event)) return false;
+    if (!mr_core_node_valid(core, event)) return false;
     uint32_t node = event->id.v;
     core_delivery_leave(core, node);
     struct core_table *table = &core->tables[CORE_NODES];

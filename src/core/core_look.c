@@ -173,7 +173,8 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
     const struct core_node *n = core_node(core, id.v);
     if (n->state == MR_NODE_ABSENT) return MR_ENOT_FOUND;
     uint32_t accel = 0;
-    for (uint32_t i = 0; i < n->accel_count; i++) {
+    bool there = n->state != MR_NODE_EXPECTED;
+    for (uint32_t i = 0; there && i < n->accel_count; i++) {
         if (n->device_free[i] > 0) accel += (uint16_t)n->device_free[i];
     }
     uint32_t level[CORE_LEVEL_COUNT] = {0};
@@ -191,8 +192,8 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
                  .cell = level[CORE_CELL],
                  .from_us = n->delivery != 0 ? core_delivery(core, n->delivery)->comes_us : 0},
         .state = (enum mr_node_state)n->state,
-        .cpu_free_milli = n->cpu_free_milli > 0 ? (uint32_t)n->cpu_free_milli : 0,
-        .mem_free_mib = n->mem_free_mib > 0 ? (uint32_t)n->mem_free_mib : 0,
+        .cpu_free_milli = there && n->cpu_free_milli > 0 ? (uint32_t)n->cpu_free_milli : 0,
+        .mem_free_mib = there && n->mem_free_mib > 0 ? (uint32_t)n->mem_free_mib : 0,
         .accel_free_milli = accel,
     };
     if (n->closed != 0) {

@@ -50,7 +50,7 @@ static void node_set(struct mr_core *core, const struct mr_event_node *said)
     const struct mr_event_node *event = &whole;
     whole.from_us = core_whole_second(core, said->from_us);
     uint32_t node = event->id.v;
-    if (node == 0 || node > core->limits.nodes || !core_delivery_valid(core, event)) return;
+    if (!mr_core_node_valid(core, event)) return;
     struct core_node *n = core_node(core, node);
     bool same_devices = n->accel_type == event->accel_type && n->accel_count <= event->accel_count;
     /* A claim may hold more than there is, until those it displaces are gone. */

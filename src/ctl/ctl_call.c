@@ -72,16 +72,14 @@ struct ctl_group_call *ctl_group_new(struct mr_ctl *ctl, struct mr_ctl_call *cal
     return group;
 }
 
-/* One record, answered with `out` as it stands. */
-static void change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record)
+void ctl_change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record)
 {
     struct ctl_group_call *group = ctl_group_new(ctl, call, 1);
     if (group == NULL) return;
     record->event.time_us = ctl->env->ops->now_us(ctl->env);
     if (ctl_push(ctl, record, group) == NULL) {
         mr_free(group);
-        ctl_refuse(ctl, call, MR_ELIMIT,
-                   "too many changes wait for the disk; try again in a moment");
+        ctl_refuse(ctl, call, MR_ELIMIT, CTL_BUSY);
         return;
     }
     ctl_commit(ctl);
@@ -119,7 +117,7 @@ static void op_cancel(struct mr_ctl *ctl, struct mr_ctl_call *call)
     if (ended) {
         ctl_answer(ctl, call, 0);
     } else {
-        change(ctl, call, &record);
+        ctl_change(ctl, call, &record);
     }
 }
 
@@ -172,92 +170,10 @@ static void op_scale(struct mr_ctl *ctl, struct mr_ctl_call *call)
     } else {
         mr_buf_printf(&call->out, "{\"id\":%llu,\"state\":\"%s\"}", (unsigned long long)info.id.v,
                       mr_state_name(info.state));
-        change(ctl, call, &record);
+        ctl_change(ctl, call, &record);
     }
     mr_buf_done(&problem);
     yyjson_doc_free(doc);
-}
-
-/* --- nodes ------------------------------------------------------------------------------------ */
-
-bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret)
-{
-    static const enum mr_node_state states[] = {MR_NODE_UP, MR_NODE_DRAINING, MR_NODE_DOWN};
-    for (size_t i = 0; i < MR_COUNT_OF(states); i++) {
-        if (!mr_str_equal(name, mr_str_from(mr_node_state_name(states[i])))) continue;
-        *ret = states[i];
-        return true;
-    }
-    return false;
-}
-
-/* Of one node, or of every node of a domain: a rack that fails is one event. */
-static void op_node(struct mr_ctl *ctl, struct mr_ctl_call *call)
-{
-    struct mr_node_info info;
-    enum mr_node_state state;
-    bool domain = call->op == MR_CTL_DOMAIN;
-    yyjson_doc *doc = ctl_body_json(ctl, call);
-    if (doc == NULL) return;
-    const char *text = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "state"));
-    uint32_t id = (uint32_t)MR_MIN(call->id, (uint64_t)UINT32_MAX);
-    bool known = domain ? id > 0 && id <= ctl->config.limits.domains
-                        : mr_core_node(ctl->core, (struct mr_node_id){id}, &info) == 0;
-    if (!known) {
-        ctl_problem(call, "no %s %llu", domain ? "domain" : "node", (unsigned long long)call->id);
-        ctl_answer(ctl, call, MR_ENOT_FOUND);
-    } else if (text == NULL || !ctl_node_state_find(mr_str_from(text), &state)) {
-        ctl_refuse(ctl, call, MR_EINVALID, "state: wants up, draining or down");
-    } else {
-        struct ctl_record record = {.kind = CTL_RECORD_EVENT,
-                                    .event = {.kind = MR_EVENT_NODE_STATE,
-                                              .u.node_state = {.id = {domain ? 0 : id},
-                                                               .domain = domain ? id : 0,
-                                                               .state = state}}};
-        mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"%s\"}", id, text);
-        change(ctl, call, &record);
-    }
-    yyjson_doc_free(doc);
-}
-
-static int read_node(struct mr_ctl *ctl, struct mr_ctl_call *call, const struct ctl_fields *f,
-                     struct ctl_record *record)
-{
-    struct mr_event_node *node = &record->event.u.node;
-    struct mr_str *accelerator = &record->name;
-    static const char *const names[] = {"id",          "cpu_milli", "mem_mib", "accelerator",
-                                        "accel_count", "domain",    "block",   "cell"};
-    const struct mr_core_limits *limits = &ctl->config.limits;
-    uint64_t id = 0, cpu = 0, mem = 0, count = 0, domain = 0, block = 0, cell = 0;
-    int error = ctl_fields_known(f, names, MR_COUNT_OF(names));
-    if (error == 0) error = ctl_field_u64(f, "id", 1, limits->nodes, &id);
-    if (error == 0) error = ctl_field_u64(f, "cpu_milli", 1, UINT32_MAX, &cpu);
-    if (error == 0) error = ctl_field_u64(f, "mem_mib", 1, UINT32_MAX, &mem);
-    if (error == 0) error = ctl_field_u64(f, "accel_count", 0, MR_DEVICES_PER_NODE_MAX, &count);
-    if (error == 0) error = ctl_field_u64(f, "domain", 0, limits->domains, &domain);
-    if (error == 0) error = ctl_field_u64(f, "block", 0, limits->blocks, &block);
-    if (error == 0) error = ctl_field_u64(f, "cell", 0, limits->cells, &cell);
-    if (error == 0) error = ctl_field_text(f, "accelerator", 64, accelerator);
-    if (error == 0 && (id == 0 || cpu == 0 || mem == 0)) {
-        error = ctl_field_wrong(f, "id", "id, cpu_milli and mem_mib are needed");
-    }
-    if (error == 0 && (count > 0) != (accelerator->n > 0)) {
-        error = ctl_field_wrong(f, "accelerator", "accelerator and accel_count go together");
-    }
-    if (error == 0 && count > 0 && ctl_accel_find(&ctl->book, *accelerator) == 0 &&
-        ctl->book.accel_count + 1 >= MR_ACCEL_TYPES_MAX) {
-        error =
-            ctl_field_wrong(f, "accelerator", "no more than %u types fit", MR_ACCEL_TYPES_MAX - 1);
-    }
-    *node = (struct mr_event_node){.id = {(uint32_t)id},
-                                   .cpu_milli = (uint32_t)cpu,
-                                   .mem_mib = (uint32_t)mem,
-                                   .accel_count = (uint8_t)count,
-                                   .domain = (uint32_t)domain,
-                                   .block = (uint32_t)block,
-                                   .cell = (uint32_t)cell};
-    if (error == 0) mr_buf_printf(&call->out, "{\"id\":%u,\"state\":\"up\"}", node->id.v);
-    return error;
 }
 
 /* --- documents ----------------------------------------------------------------------------------
@@ -278,15 +194,9 @@ static void op_document(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl
     if (read(ctl, call, &f, record) != 0)
         (void)ctl_field_problem(ctl, call, &problem, param.n);
     else
-        change(ctl, call, record);
+        ctl_change(ctl, call, record);
     mr_buf_done(&problem);
     yyjson_doc_free(doc);
-}
-
-static void op_node_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
-{
-    struct ctl_record record = {.kind = CTL_RECORD_NODE, .event = {.kind = MR_EVENT_NODE_SET}};
-    op_document(ctl, call, &record, read_node);
 }
 
 static void op_tenant_set(struct mr_ctl *ctl, struct mr_ctl_call *call)
@@ -343,7 +253,7 @@ static void op_key_new(struct mr_ctl *ctl, struct mr_ctl_call *call)
         mr_hex_put(&text, random, sizeof random);
         mr_sha256(text.p, text.n, record.key.sha256);
         put_key_answer(&call->out, mr_buf_str(&text), record.key.sha256, tenant, admin);
-        change(ctl, call, &record);
+        ctl_change(ctl, call, &record);
         mr_buf_done(&text);
     }
     yyjson_doc_free(doc);
@@ -372,7 +282,7 @@ static void op_key_revoke(struct mr_ctl *ctl, struct mr_ctl_call *call)
         ctl_refuse(ctl, call, MR_ENOT_FOUND, "no such key");
     } else {
         mr_buf_put_str(&call->out, MR_STR("{\"revoked\":true}"));
-        change(ctl, call, &record);
+        ctl_change(ctl, call, &record);
     }
     yyjson_doc_free(doc);
 }
@@ -383,7 +293,7 @@ static void op_meter(struct mr_ctl *ctl, struct mr_ctl_call *call)
 {
     struct ctl_record record = {.kind = CTL_RECORD_EVENT,
                                 .event = {.kind = MR_EVENT_METER, .u.meter = call->meter}};
-    change(ctl, call, &record);
+    ctl_change(ctl, call, &record);
 }
 
 /* --- dispatch --------------------------------------------------------------------------------- */
@@ -409,10 +319,10 @@ static void dispatch(struct mr_ctl *ctl, struct mr_ctl_call *call)
         break;
     case MR_CTL_NODE:
     case MR_CTL_DOMAIN:
-        op_node(ctl, call);
+        ctl_node_state_take(ctl, call);
         break;
     case MR_CTL_NODE_SET:
-        op_node_set(ctl, call);
+        ctl_node_take(ctl, call);
         break;
     case MR_CTL_TENANT_SET:
         op_tenant_set(ctl, call);

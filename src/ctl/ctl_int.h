@@ -220,16 +220,25 @@ void ctl_problem(struct mr_ctl_call *call, const char *format, ...)
 void ctl_refuse(struct mr_ctl *ctl, struct mr_ctl_call *call, int error, const char *text);
 /* For a call of so many records; NULL: the call is answered already. */
 struct ctl_group_call *ctl_group_new(struct mr_ctl *ctl, struct mr_ctl_call *call, uint32_t left);
+/* One record, answered with `out` as it stands. */
+void ctl_change(struct mr_ctl *ctl, struct mr_ctl_call *call, struct ctl_record *record);
+#define CTL_BUSY "too many changes wait for the disk; try again in a moment"
 /* The body as a JSON map; NULL: the call is answered already. */
 struct yyjson_doc *ctl_body_json(struct mr_ctl *ctl, struct mr_ctl_call *call);
 /* `min` and `max` of a workload that is scaled: they stay as they are where they are absent. */
 int ctl_scale_read(const struct ctl_fields *f, const struct mr_workload_info *info,
                    struct mr_event *ret);
-/* The states that an operator can say: up, draining or down. */
-bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret);
 /* The answer names the field that is wrong. */
 int ctl_field_problem(struct mr_ctl *ctl, struct mr_ctl_call *call, struct mr_buf *problem,
                       size_t param_n);
+
+/* ctl_node.c */
+#define CTL_NODE_STATES "up, draining, down or absent"
+bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret); /* one of these */
+/* Of one node, or of every node of a domain: a rack that fails is one event. */
+void ctl_node_state_take(struct mr_ctl *ctl, struct mr_ctl_call *call);
+void ctl_node_take(struct mr_ctl *ctl, struct mr_ctl_call *call); /* described or expected */
+void ctl_put_fleet(struct mr_ctl *ctl, struct mr_buf *out);
 
 /* ctl_submit.c */
 /* Takes the submission or the batch of them in the call's body. */

@@ -225,35 +225,6 @@ static void look_why(struct mr_ctl *ctl, struct mr_ctl_call *call)
 
 /* --- the fleet -------------------------------------------------------------------------------- */
 
-static void look_fleet(struct mr_ctl *ctl, struct mr_ctl_call *call)
-{
-    struct mr_node_info info;
-    bool first = true;
-    mr_buf_put_str(&call->out, MR_STR("{\"nodes\":["));
-    for (uint32_t id = 1; id <= ctl->config.limits.nodes; id++) {
-        if (mr_core_node(ctl->core, (struct mr_node_id){id}, &info) != 0) continue;
-        if (info.state == MR_NODE_ABSENT) continue;
-        mr_buf_printf(&call->out,
-                      "%s{\"id\":%u,\"state\":\"%s\",\"cpu_milli\":%u,\"cpu_free_milli\":%u,"
-                      "\"mem_mib\":%u,\"mem_free_mib\":%u,\"accelerator\":",
-                      first ? "" : ",", id, mr_node_state_name(info.state), info.node.cpu_milli,
-                      info.cpu_free_milli, info.node.mem_mib, info.mem_free_mib);
-        const char *accel = ctl_accel_name(&ctl->book, info.node.accel_type);
-        if (accel[0] != 0) {
-            mr_json_put_string(&call->out, mr_str_from(accel));
-        } else {
-            mr_buf_put_str(&call->out, MR_STR("null"));
-        }
-        mr_buf_printf(&call->out, ",\"accel_count\":%u,\"accel_free_milli\":%u,\"leases\":%u",
-                      info.node.accel_count, info.accel_free_milli, info.lease_count);
-        if (info.reserved.v != 0)
-            mr_buf_printf(&call->out, ",\"reserved\":%llu", (unsigned long long)info.reserved.v);
-        mr_buf_put_char(&call->out, '}');
-        first = false;
-    }
-    mr_buf_put_str(&call->out, MR_STR("]}"));
-}
-
 static void put_models(struct mr_ctl *ctl, const struct mr_ctl_call *call, struct mr_buf *out)
 {
     bool first = true;
@@ -288,11 +259,12 @@ static void look_status(struct mr_ctl *ctl, struct mr_ctl_call *call)
                   (unsigned long long)mr_core_hash(ctl->core));
     mr_buf_printf(
         out,
-        "\"totals\":{\"nodes_up\":%u,\"nodes_down\":%u,\"nodes_draining\":%u,\"pending\":%u,"
+        "\"totals\":{\"nodes_up\":%u,\"nodes_down\":%u,\"nodes_draining\":%u,"
+        "\"nodes_expected\":%u,\"pending\":%u,"
         "\"running\":%u,\"leases\":%u,\"cpu_milli\":%llu,\"cpu_free_milli\":%llu,"
         "\"mem_mib\":%llu,\"mem_free_mib\":%llu,\"accel_milli\":%llu,\"accel_free_milli\":%llu}",
-        t.nodes_up, t.nodes_down, t.nodes_draining, t.pending, t.running, t.leases,
-        (unsigned long long)t.cpu_milli, (unsigned long long)t.cpu_free_milli,
+        t.nodes_up, t.nodes_down, t.nodes_draining, t.nodes_expected, t.pending, t.running,
+        t.leases, (unsigned long long)t.cpu_milli, (unsigned long long)t.cpu_free_milli,
         (unsigned long long)t.mem_mib, (unsigned long long)t.mem_free_mib,
         (unsigned long long)t.accel_milli, (unsigned long long)t.accel_free_milli);
     put_models(ctl, call, out);
@@ -367,7 +339,7 @@ void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call)
         look_why(ctl, call);
         break;
     case MR_CTL_FLEET:
-        look_fleet(ctl, call);
+        ctl_put_fleet(ctl, &call->out);
         break;
     case MR_CTL_TENANTS:
         ctl_put_tenants(ctl, call, &call->out);

@@ -5,6 +5,8 @@
  *    "resources": {"accelerators": "H100:8", "cpus": 96, "memory": "1TiB"},
  *    "begin": "2026-12-01T09:00:00Z", "duration": "14d"}
  *   {"name": "firmware", "maintenance": {"node": 7}, "begin": "8h", "duration": "2h"}
+ *   {"name": "term ends", "maintenance": {"node": 101, "nodes": 36}, "begin":
+ * "2034-01-01T00:00:00Z"}
  *
  * Owns:       nothing.
  * Invariants: (1) a tenant's key sees its own tenant's only, and maintenance.
@@ -15,6 +17,8 @@
 #include "ctl/ctl_field.h"
 #include "ctl/ctl_int.h"
 
+#define FOR_EVER_US ((uint64_t)1 << 58) /* the year 11,104 */
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_event_reserve *e)
@@ -24,6 +28,11 @@ static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_eve
     bool lasts = yyjson_obj_get(f->map, "duration") != NULL;
     e->begin_us = now_us;
     int error = ctl_field_when(f, "begin", now_us, &e->begin_us);
+    if (error == 0 && e->maintenance && !ends && !lasts) { /* their term ends */
+        e->begin_us = MR_MAX(e->begin_us, now_us);
+        e->end_us = FOR_EVER_US;
+        return 0;
+    }
     if (error == 0 && ends == lasts)
         return ctl_field_wrong(f, "duration", "%s; give duration, like 4h, or end",
                                ends ? "and end are two ways to say one thing" : "is missing");
@@ -40,12 +49,12 @@ static int read_times(const struct ctl_fields *f, uint64_t now_us, struct mr_eve
 static int read_maintenance(struct mr_ctl *ctl, const struct ctl_fields *top,
                             struct mr_event_reserve *e)
 {
-    static const char *const names[] = {"node", "domain"};
+    static const char *const names[] = {"node", "nodes", "domain"};
     static const char *const others[] = {"num_tasks", "resources", "topology"};
     const struct mr_core_limits *limits = &ctl->config.limits;
     struct ctl_fields f = *top;
     struct mr_node_info info;
-    uint64_t node = 0, domain = 0;
+    uint64_t node = 0, nodes = 1, domain = 0;
     f.map = yyjson_obj_get(top->map, "maintenance");
     f.prefix = "maintenance.";
     for (size_t i = 0; i < MR_COUNT_OF(others); i++) {
@@ -53,16 +62,25 @@ static int read_maintenance(struct mr_ctl *ctl, const struct ctl_fields *top,
             return ctl_field_wrong(top, others[i], "is not for maintenance, which names nodes");
     }
     if (!yyjson_is_obj(f.map))
-        return ctl_field_wrong(top, "maintenance", "wants {node: ID} or {domain: ID}");
+        return ctl_field_wrong(top, "maintenance",
+                               "wants {node: ID, nodes: HOW MANY} or {domain: ID}");
     int error = ctl_fields_known(&f, names, MR_COUNT_OF(names));
     if (error == 0) error = ctl_field_u64(&f, "node", 1, limits->nodes, &node);
+    if (error == 0) error = ctl_field_u64(&f, "nodes", 1, limits->nodes, &nodes);
     if (error == 0) error = ctl_field_u64(&f, "domain", 1, limits->domains, &domain);
+    if (error == 0 && domain != 0 && nodes > 1)
+        return ctl_field_wrong(&f, "nodes", "goes with node, from which on they are counted");
     if (error == 0 && (node != 0) == (domain != 0))
         return ctl_field_wrong(top, "maintenance", "wants one of {node: ID} and {domain: ID}");
     e->node.v = (uint32_t)node;
+    e->nodes = node != 0 ? (uint32_t)nodes : 0;
     e->domain = (uint32_t)domain;
-    if (error == 0 && node != 0 && mr_core_node(ctl->core, e->node, &info) != 0)
-        return ctl_field_wrong(&f, "node", "no node %u; `millrace fleet` lists them", e->node.v);
+    for (uint64_t id = node; error == 0 && node != 0 && id < node + nodes; id++) {
+        struct mr_node_id each = {(uint32_t)id};
+        if (id > limits->nodes || mr_core_node(ctl->core, each, &info) != 0)
+            return ctl_field_wrong(&f, "node", "no node %llu; `millrace fleet` lists them",
+                                   (unsigned long long)id);
+    }
     e->maintenance = true;
     return error;
 }
@@ -116,7 +134,8 @@ static void put_one(struct mr_ctl *ctl, struct mr_buf *out, const struct mr_work
     mr_buf_printf(out, ",\"state\":\"%s\",\"tasks\":%u,\"tasks_wanted\":%u",
                   mr_state_name(info->state), info->tasks, info->tasks_min);
     ctl_put_time(out, "begin", info->begin_us);
-    ctl_put_time(out, "end", info->begin_us + info->time_limit_us);
+    uint64_t end_us = info->begin_us + info->time_limit_us;
+    ctl_put_time(out, "end", end_us < FOR_EVER_US ? end_us : 0);
     mr_buf_printf(out, ",\"cpu_milli\":%u,\"mem_mib\":%u,\"accel_milli\":%u,\"nodes\":[",
                   info->shape.cpu_milli, info->shape.mem_mib, info->shape.accel_milli);
     while (mr_core_window_next(ctl->core, info->id, (struct mr_node_id){0}, &cursor, &window) ==

@@ -108,7 +108,7 @@ static int read_node(struct mr_ctl *ctl, const struct ctl_fields *top, bool doma
     ret->u.node_state.id.v = domain ? 0 : node.v;
     ret->u.node_state.domain = domain ? node.v : 0;
     if (ctl_node_state_find(state, &ret->u.node_state.state)) return 0;
-    return ctl_field_wrong(&f, "state", "wants up, draining or down");
+    return ctl_field_wrong(&f, "state", "wants " CTL_NODE_STATES);
 }
 
 /* A document that another call takes too. */

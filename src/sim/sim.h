@@ -9,6 +9,7 @@
 #define MR_SIM_H
 
 #include "base/base.h"
+#include "core/core.h"
 
 #define MR_SIM_FAULTS(X)                                                                           \
     X(crashes)          /* the daemon died between two steps */                                    \
@@ -80,6 +81,17 @@ void mr_sim_fleet_free(struct mr_sim_fleet *fleet); /* NULL is fine */
 void mr_sim_fleet_put_json(const struct mr_sim_fleet *fleet, struct mr_buf *out);
 void mr_sim_fleet_put_text(const struct mr_sim_fleet *fleet, struct mr_buf *out);
 void mr_sim_types_put(const struct mr_sim_fleet *fleet, bool json, struct mr_buf *out);
+/* Nodes that are alike and follow each other, in one block: ids ascend, and so do domains. */
+struct mr_sim_fleet_run {
+    struct mr_event_node first; /* ids, domains, blocks and cells count from 1 within the fleet */
+    uint32_t count, domain_nodes;
+    struct mr_str type, accelerator; /* the fleet's; of the instance, "" without devices */
+    uint64_t from_us, until_us;      /* 0, UINT64_MAX: no date */
+};
+/* The next run: *cursor starts at 0; MR_ENOT_FOUND at the end. O(its nodes). */
+int mr_sim_fleet_run_next(const struct mr_sim_fleet *fleet, uint32_t *cursor,
+                          struct mr_sim_fleet_run *ret);
+struct mr_str mr_sim_fleet_name(const struct mr_sim_fleet *fleet);
 
 /* --- replaying workloads ------------------------------------------------------------------- */
 

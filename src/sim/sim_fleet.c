@@ -472,3 +472,37 @@ int mr_sim_fleet_read(const struct mr_sim_file *json, const struct mr_sim_file *
     *ret_fleet = fleet;
     return 0;
 }
+
+/* --- runs of nodes that are alike ---------------------------------------------------------- */
+
+static bool goes_on(const struct sim_fleet_node *a, const struct sim_fleet_node *b)
+{
+    return a->line == b->line && a->node.block == b->node.block && a->node.cell == b->node.cell &&
+           (a->node.domain == 0) == (b->node.domain == 0);
+}
+
+int mr_sim_fleet_run_next(const struct mr_sim_fleet *fleet, uint32_t *cursor,
+                          struct mr_sim_fleet_run *ret)
+{
+    if (*cursor >= fleet->node_count) return MR_ENOT_FOUND;
+    const struct sim_fleet_node *first = &fleet->nodes[*cursor];
+    const struct sim_fleet_line *line = &fleet->lines[first->line];
+    uint32_t end = *cursor + 1;
+    while (end < fleet->node_count && goes_on(first, &fleet->nodes[end]))
+        end++;
+    *ret = (struct mr_sim_fleet_run){.first = first->node,
+                                     .count = end - *cursor,
+                                     .domain_nodes =
+                                         line->domains > 0 ? line->nodes / line->domains : 1,
+                                     .type = line->type.name,
+                                     .accelerator = line->type.accel,
+                                     .from_us = line->from_us,
+                                     .until_us = line->until_us};
+    *cursor = end;
+    return 0;
+}
+
+struct mr_str mr_sim_fleet_name(const struct mr_sim_fleet *fleet)
+{
+    return fleet->name;
+}

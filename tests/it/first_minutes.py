@@ -4,6 +4,7 @@
 
 import json
 import os
+import time
 import stat
 
 from cloud import Cloud, require, script, wait_until, alive
@@ -138,6 +139,44 @@ def every_verb_that_looks_prints_one_json_document():
             require(field in w, f"no {field} in {w}")
 
 
+def day(days):
+    """A day to come, as fleet files have it."""
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time() + days * 86400))
+
+
+def a_ramp_is_expected_reserved_and_comes():
+    with Cloud(model=False) as cloud:
+        cloud.up()
+        path = os.path.join(cloud.home, "ramp.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(
+                f"name: ramp\nuntil: {day(400)}\nnodes:\n"
+                f"  - {{type: u-p6e-gb200x72, count: 1, from: {day(10)}}}\n"
+                f"  - {{type: u-p6e-gb200x72, count: 2, from: {day(20)}}}\n"
+            )
+        said = cloud.run("fleet", "expect", path).stdout.splitlines()
+        require(len(said) == 2 and "nodes 2 to 19, from" in said[0], str(said))
+        fleet = cloud.json("fleet")
+        require([d["nodes"] for d in fleet["deliveries"]] == [18, 36], str(fleet["deliveries"]))
+        states = [n["state"] for n in fleet["nodes"]]
+        require(states == ["up"] + ["expected"] * 54, str(states))
+        rack = ["--tasks", "18", "--accelerators", "GB200:4", "--topology", "domain"]
+        early = cloud.run("reserve", "--from", "5d", "--for", "2d", *rack, check=False)
+        require(early.returncode != 0 and f"from {day(10)}" in early.stderr, early.stderr)
+        for _ in range(3):
+            cloud.run("reserve", "--from", "21d", "--for", "2d", *rack)
+        full = cloud.run("reserve", "--from", "21d", "--for", "2d", *rack, check=False)
+        require(full.returncode != 0, "four racks of three")
+        late = cloud.run("reserve", "--from", "399d", "--for", "30d", *rack, check=False)
+        require(late.returncode != 0, "beyond the term")
+        cloud.run("fleet", "node", "7", "up")
+        cloud.run("fleet", "node", "8", "absent")
+        nodes = {n["id"]: n["state"] for n in cloud.json("fleet")["nodes"]}
+        require(nodes[7] == "up" and 8 not in nodes and nodes[9] == "expected", str(nodes))
+        wrong = cloud.run("fleet", "node", "7", "gone", check=False)
+        require("wants up, draining, down or absent" in wrong.stderr, wrong.stderr)
+
+
 script(
     up_prints_what_scripts_need_and_keeps_the_admin_key_private,
     the_default_model_answers_by_chat_and_its_tokens_are_billed,
@@ -146,4 +185,5 @@ script(
     everything_is_there_after_down_and_up,
     workers_outlive_the_daemon_and_are_found_again,
     every_verb_that_looks_prints_one_json_document,
+    a_ramp_is_expected_reserved_and_comes,
 )

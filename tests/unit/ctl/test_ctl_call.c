@@ -371,10 +371,14 @@ static void reservation_is_booked_used_and_given_back(void **state)
         {"{\"duration\":\"1h\",\"resources\":{\"accelerators\":\"H100:8\"}}", "no node has a H100"},
         {"{\"duration\":\"1h\",\"tenant\":\"nobody\"}", "tenant: no tenant 'nobody'"},
         {"{\"duration\":\"1h\",\"topology\":\"rack\"}", "topology: wants one of"},
-        {"{\"duration\":\"1h\",\"maintenance\":7}", "maintenance: wants {node: ID}"},
+        {"{\"duration\":\"1h\",\"maintenance\":7}", "maintenance: wants {node: ID,"},
         {"{\"duration\":\"1h\",\"maintenance\":{\"node\":7}}", "maintenance.node: no node 7"},
         {"{\"duration\":\"1h\",\"maintenance\":{\"node\":1},\"num_tasks\":1}",
          "num_tasks: is not for maintenance"},
+        {"{\"duration\":\"1h\",\"maintenance\":{\"node\":1,\"nodes\":2}}",
+         "maintenance.node: no node 2"},
+        {"{\"duration\":\"1h\",\"maintenance\":{\"domain\":1,\"nodes\":2}}",
+         "maintenance.nodes: goes with node"},
         {"{\"duration\":\"1h\",\"for\":1}", "for"},
     };
     struct ctl_world *w = home();
@@ -415,6 +419,66 @@ static void reservation_is_booked_used_and_given_back(void **state)
                      0);
     assert_int_equal(world_ask(w, MR_CTL_FLEET, USER(1), 0, NULL), 0);
     assert_non_null(strstr(w->out, "\"reserved\":3"));
+    world_free(w);
+}
+
+static void a_ramp_is_expected_booked_and_comes(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"{\"id\":1,\"cpu_milli\":1000,\"mem_mib\":1024,\"from\":\"1h\"}",
+         "from: node 1 is there already (up)"},
+        {"{\"id\":2,\"count\":0,\"cpu_milli\":1000,\"mem_mib\":1024}", "count"},
+        {"{\"id\":2,\"count\":9999,\"cpu_milli\":1000,\"mem_mib\":1024}",
+         "count: the last id would be above"},
+        {"{\"id\":2,\"count\":40,\"cpu_milli\":1000,\"mem_mib\":1024,\"domain\":1,"
+         "\"domain_nodes\":0}",
+         "domain_nodes"},
+        {"{\"id\":2,\"cpu_milli\":1000,\"mem_mib\":1024,\"from\":\"soon\"}", "from: wants a time"},
+        {"{\"id\":2,\"cpu_milli\":1000,\"mem_mib\":1024,\"until\":\"1h\"}", "until: no such field"},
+        {"{\"id\":2,\"count\":3,\"cpu_milli\":1000,\"mem_mib\":1024,\"accelerator\":\"T4\"}",
+         "accelerator and accel_count go together"},
+    };
+    const char *racks = "{\"id\":2,\"count\":4,\"cpu_milli\":8000,\"mem_mib\":16384,"
+                        "\"accelerator\":\"GB200\",\"accel_count\":4,\"domain\":3,"
+                        "\"domain_nodes\":2,\"block\":1,\"from\":\"2h\"}";
+    struct ctl_world *w = home();
+    (void)state;
+    for (size_t i = 0; i < MR_COUNT_OF(wrong); i++) {
+        assert_int_equal(world_ask(w, MR_CTL_NODE_SET, ADMIN, 0, wrong[i][0]), MR_EINVALID);
+        if (strstr(w->problem, wrong[i][1]) == NULL) fail_msg("%s: %s", wrong[i][1], w->problem);
+    }
+    assert_int_equal(world_ask(w, MR_CTL_NODE_SET, ADMIN, 0, racks), 0);
+    assert_string_equal(w->out, "{\"id\":2,\"count\":4,\"state\":\"expected\"}");
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0,
+                               "{\"name\":\"term\",\"maintenance\":{\"node\":2,\"nodes\":4},"
+                               "\"begin\":\"90d\"}"),
+                     0);
+    const char *early = "{\"begin\":\"1h\",\"duration\":\"1h\",\"num_tasks\":4,"
+                        "\"resources\":{\"accelerators\":\"GB200:4\"}}";
+    const char *run = "{\"name\":\"run\",\"begin\":\"2h\",\"duration\":\"1d\",\"num_tasks\":2,"
+                      "\"topology\":\"domain\",\"resources\":{\"accelerators\":\"GB200:4\"}}";
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0, early), MR_EUNAVAILABLE);
+    assert_int_equal(world_ask(w, MR_CTL_RESERVE, ADMIN, 0, run), 0);
+    submit(w, USER(1),
+           "{\"run\":\"a\",\"num_nodes\":4,\"resources\":{\"accelerators\":"
+           "\"GB200:4\"}}");
+    assert_non_null(strstr(w->out, "with what is to be delivered until "));
+    world_kill(w);
+    assert_int_equal(world_start(w), 0);
+    assert_int_equal(world_ask(w, MR_CTL_FLEET, USER(1), 0, NULL), 0);
+    assert_non_null(strstr(w->out, "{\"id\":5,\"state\":\"expected\""));
+    assert_non_null(strstr(w->out, "\"domain\":4,\"block\":1,\"cell\":0,\"from\":\""));
+    assert_non_null(strstr(w->out, "\"deliveries\":[{\"nodes\":4,\"late\":false,\"from\":\""));
+    assert_int_equal(world_ask(w, MR_CTL_RESERVATIONS, ADMIN, 0, NULL), 0);
+    assert_non_null(strstr(w->out, "\"end\":null"));
+    world_pass(w, 7202000000);
+    assert_int_equal(world_ask(w, MR_CTL_NODE, ADMIN, 4, "{\"state\":\"up\"}"), 0);
+    assert_int_equal(world_ask(w, MR_CTL_NODE, ADMIN, 5, "{\"state\":\"absent\"}"), 0);
+    assert_int_equal(world_ask(w, MR_CTL_NODE, ADMIN, 4, "{\"state\":\"expected\"}"), MR_EINVALID);
+    assert_int_equal(world_ask(w, MR_CTL_FLEET, USER(1), 0, NULL), 0);
+    assert_non_null(strstr(w->out, "{\"id\":4,\"state\":\"up\""));
+    assert_null(strstr(w->out, "\"id\":5,"));
+    assert_non_null(strstr(w->out, "\"deliveries\":[{\"nodes\":2,\"late\":true,\"from\":\""));
     world_free(w);
 }
 
@@ -647,6 +711,7 @@ int main(void)
         cmocka_unit_test(tenant_has_quotas_in_a_tree_and_sees_its_own_only),
         cmocka_unit_test(tenant_is_made_once_by_name_and_keeps_what_is_not_given),
         cmocka_unit_test(reservation_is_booked_used_and_given_back),
+        cmocka_unit_test(a_ramp_is_expected_booked_and_comes),
         cmocka_unit_test(a_deadline_is_promised_when_it_can_be_kept),
         cmocka_unit_test(tenants_end_at_their_limit),
         cmocka_unit_test(files_lie_in_the_workloads_folder_only),

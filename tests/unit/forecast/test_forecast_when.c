@@ -76,6 +76,31 @@ static void unknown_lengths_give_no_time(void **state)
     assert_true(a.start.low_us == MR_FORECAST_NEVER);
 }
 
+static void a_gang_waits_for_the_delivery_that_is_enough(void **state)
+{
+    (void)state;
+    punctual();
+    struct mr_event node = {.kind = MR_EVENT_NODE_SET,
+                            .u.node = {.id = {2},
+                                       .cpu_milli = 64000,
+                                       .mem_mib = 262144,
+                                       .accel_type = GPU,
+                                       .accel_count = 4,
+                                       .from_us = 6 * HOUR}};
+    cloud_step(&c, node);
+    node.u.node.id.v = 3;
+    node.u.node.from_us = 20 * HOUR;
+    cloud_step(&c, node);
+    uint64_t eight = submitted(8, HOUR), twelve = submitted(12, HOUR);
+    struct mr_forecast_answer a = ask(eight, 1), b = ask(twelve, 1);
+    assert_int_equal(a.start.middle_us, 6 * HOUR);
+    assert_int_equal(b.start.middle_us, 20 * HOUR);
+    c.now_us = 7 * HOUR; /* it is late: it comes with the next, for all that is known */
+    tick(&c, 0);
+    a = ask(eight, 1);
+    assert_int_equal(a.start.middle_us, 20 * HOUR);
+}
+
 static void a_limit_bounds_the_wait(void **state)
 {
     (void)state;
@@ -216,6 +241,7 @@ int main(void)
         CASE(the_live_block_is_untouched_bit_for_bit),
         CASE(equal_questions_have_equal_answers),
         CASE(unknown_lengths_give_no_time),
+        CASE(a_gang_waits_for_the_delivery_that_is_enough),
         CASE(a_limit_bounds_the_wait),
         CASE(others_who_will_submit_are_counted_with),
         CASE(bounds_are_kept_and_told),

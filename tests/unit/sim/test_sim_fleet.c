@@ -51,6 +51,34 @@ static void ultraservers_become_domains_and_blocks_are_cut(void **state)
     mr_sim_fleet_free(f);
 }
 
+static void nodes_that_are_alike_are_one_run(void **state)
+{
+    (void)state;
+    struct mr_sim_fleet *f;
+    struct mr_sim_fleet_run run;
+    uint32_t cursor = 0, nodes = 0;
+    assert_int_equal(read_with("{\"nodes\":[{\"type\":\"u-p6e-gb200x72\",\"count\":37,\"from\":"
+                               "\"2027-01-01\"},{\"type\":\"c7i.48xlarge\",\"count\":3}]}",
+                               NULL, &f),
+                     0);
+    assert_int_equal(mr_sim_fleet_run_next(f, &cursor, &run), 0); /* to the end of the block */
+    assert_int_equal(run.first.id.v, 1);
+    assert_int_equal(run.count, 648);
+    assert_int_equal(run.domain_nodes, 18);
+    assert_int_equal(run.first.domain, 1);
+    assert_true(mr_str_equal(run.accelerator, MR_STR("GB200")));
+    assert_true(run.from_us > 0 && run.until_us == UINT64_MAX);
+    assert_int_equal(mr_sim_fleet_run_next(f, &cursor, &run), 0);
+    assert_int_equal(run.first.domain, 37);
+    assert_int_equal(run.count, 18);
+    while (nodes += run.count, mr_sim_fleet_run_next(f, &cursor, &run) == 0) {
+        assert_int_equal(run.first.domain, 0);
+        assert_int_equal(run.from_us, 0);
+    }
+    assert_int_equal(648 + nodes, f->node_count);
+    mr_sim_fleet_free(f);
+}
+
 static void cells_and_blocks_lie_as_they_are_drawn(void **state)
 {
     (void)state;
@@ -181,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ultraservers_become_domains_and_blocks_are_cut),
+        cmocka_unit_test(nodes_that_are_alike_are_one_run),
         cmocka_unit_test(cells_and_blocks_lie_as_they_are_drawn),
         cmocka_unit_test(a_type_of_ones_own_and_dates_are_kept),
         cmocka_unit_test(a_table_of_prices_replaces_the_known_ones),
