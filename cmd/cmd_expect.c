@@ -115,7 +115,9 @@ static int dates_check(const struct mr_sim_fleet *fleet, const char *path)
 {
     struct mr_sim_fleet_run run;
     uint32_t cursor = 0;
-    uint64_t now_us = (uint64_t)time(NULL) * 1000000;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with this clock */
+    uint64_t now_us = (uint64_t)now.tv_sec * 1000000;
     while (mr_sim_fleet_run_next(fleet, &cursor, &run) == 0) {
         if (run.from_us > now_us) continue;
         return cmd_fail("%s: %u of %.*s have no `from` that is to come; nodes that are there "

@@ -136,40 +136,57 @@ uint32_t core_book_plan(struct mr_core *core, const struct core_booking *booking
     return entries;
 }
 
-uint64_t core_book_earliest(struct mr_core *core, const struct core_booking *booking)
+/* Whether it fits when it begins then; the best becomes that time when it does. */
+static bool begins_at(struct mr_core *core, const struct core_booking *booking, uint64_t begin_us,
+                      uint64_t *best_us)
 {
-    const struct core_table *table = &core->tables[CORE_RESERVED];
-    uint64_t length_us = booking->end_us - booking->begin_us, best_us = 0;
-    uint64_t latest_us = core->now_us + CORE_RESERVE_AHEAD_US;
     struct core_booking other = *booking;
     uint8_t type = 0;
-    /* It becomes possible when something ends, a reservation, or running work some time on, or
-     * when something is delivered. */
+    other.begin_us = begin_us;
+    other.end_us = begin_us + (booking->end_us - booking->begin_us);
+    if (core_book_plan(core, &other, &type) == 0) return false;
+    *best_us = begin_us;
+    return true;
+}
+
+/* When a reservation ends. */
+static void ends_try(struct mr_core *core, const struct core_booking *booking, uint64_t latest_us,
+                     uint64_t *best_us)
+{
+    const struct core_table *table = &core->tables[CORE_RESERVED];
     for (uint32_t i = 1, tries = 0; i < table->used && tries < EARLIEST_TRIES; i++) {
         const struct core_reserved *r = core_reserved(core, i);
         if (r->workload == 0 || r->end_us <= booking->begin_us || r->end_us > latest_us) continue;
-        if (best_us != 0 && r->end_us >= best_us) continue;
+        if (r->end_us >= *best_us) continue;
         tries++;
-        other.begin_us = r->end_us;
-        other.end_us = other.begin_us + length_us;
-        if (core_book_plan(core, &other, &type) > 0) best_us = other.begin_us;
+        (void)begins_at(core, booking, r->end_us, best_us);
     }
-    for (uint32_t i = core->delivery_first, tries = 0; i != 0 && tries < EARLIEST_TRIES;
-         i = core_delivery(core, i)->next) {
-        other.begin_us = core_delivery(core, i)->comes_us;
-        if (other.begin_us <= booking->begin_us) continue;
-        if (best_us != 0 && other.begin_us >= best_us) break;
+}
+
+/* When something is delivered. */
+static void deliveries_try(struct mr_core *core, const struct core_booking *booking,
+                           uint64_t *best_us)
+{
+    uint32_t next;
+    for (uint32_t i = core->delivery_first, tries = 0; i != 0 && tries < EARLIEST_TRIES; i = next) {
+        uint64_t comes_us = core_delivery(core, i)->comes_us;
+        next = core_delivery(core, i)->next;
+        if (comes_us <= booking->begin_us) continue;
+        if (comes_us >= *best_us) return;
         tries++;
-        other.end_us = other.begin_us + length_us;
-        if (core_book_plan(core, &other, &type) > 0) best_us = other.begin_us;
+        if (begins_at(core, booking, comes_us, best_us)) return;
     }
+}
+
+uint64_t core_book_earliest(struct mr_core *core, const struct core_booking *booking)
+{
+    uint64_t latest_us = core->now_us + CORE_RESERVE_AHEAD_US, best_us = UINT64_MAX;
+    ends_try(core, booking, latest_us, &best_us);
+    deliveries_try(core, booking, &best_us);
+    /* Or running work ends, some time on. */
     for (uint64_t later_us = HOUR_US / 4; booking->begin_us + later_us < latest_us; later_us *= 2) {
-        other.begin_us = booking->begin_us + later_us;
-        other.end_us = other.begin_us + length_us;
-        if (best_us != 0 && other.begin_us >= best_us) break;
-        if (core_book_plan(core, &other, &type) == 0) continue;
-        best_us = other.begin_us;
-        break;
+        uint64_t begin_us = booking->begin_us + later_us;
+        if (begin_us >= best_us || begins_at(core, booking, begin_us, &best_us)) break;
     }
-    return best_us;
+    return best_us != UINT64_MAX ? best_us : 0;
 }

@@ -167,6 +167,15 @@ int mr_core_lease_next(const struct mr_core *core, uint32_t *cursor, struct mr_l
     return MR_ENOT_FOUND;
 }
 
+static uint32_t leases_shown(const struct mr_core *core, const struct core_node *n)
+{
+    uint32_t count = 0;
+    for (uint32_t i = n->lease_first; i != 0; i = core_lease(core, i)->node_next) {
+        count += lease_shown(core, i);
+    }
+    return count;
+}
+
 int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_node_info *ret)
 {
     if (id.v == 0 || id.v > core->limits.nodes) return MR_ENOT_FOUND;
@@ -200,9 +209,7 @@ int mr_core_node(const struct mr_core *core, struct mr_node_id id, struct mr_nod
         uint32_t by = core_reserved(core, n->closed)->workload;
         ret->reserved.v = core_workload(core, by)->id;
     }
-    for (uint32_t i = n->lease_first; i != 0; i = core_lease(core, i)->node_next) {
-        if (lease_shown(core, i)) ret->lease_count++;
-    }
+    ret->lease_count = leases_shown(core, n);
     return 0;
 }
 

@@ -239,6 +239,18 @@ static void number_put(struct mr_buf *buf, uint64_t number, const char *one, con
     mr_buf_put_str(buf, mr_str_from(number == 1 ? one : many));
 }
 
+static void delivery_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    mr_buf_put_str(buf, MR_STR("It needs "));
+    amount_put(buf, reason->resource, reason->c);
+    mr_buf_put_str(buf, MR_STR(", "));
+    amount_put(buf, reason->resource, reason->b);
+    mr_buf_put_str(buf, MR_STR(" more than all nodes that are up have; with what is to be "
+                               "delivered until "));
+    mr_time_put_rfc3339(buf, reason->a);
+    mr_buf_put_str(buf, MR_STR(" there is enough."));
+}
+
 void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
 {
     const enum mr_resource resource = reason->resource;
@@ -294,14 +306,7 @@ void mr_reason_put(struct mr_buf *buf, const struct mr_reason *reason)
         mr_buf_put_str(buf, MR_STR(" or end work of the tenant."));
         break;
     case MR_REASON_DELIVERY:
-        mr_buf_put_str(buf, MR_STR("It needs "));
-        amount_put(buf, resource, reason->c);
-        mr_buf_put_str(buf, MR_STR(", "));
-        amount_put(buf, resource, reason->b);
-        mr_buf_put_str(buf, MR_STR(" more than all nodes that are up have; with what is to be "
-                                   "delivered until "));
-        mr_time_put_rfc3339(buf, reason->a);
-        mr_buf_put_str(buf, MR_STR(" there is enough."));
+        delivery_put(buf, reason);
         break;
     case MR_REASON_TENANT_JOBS:
         mr_buf_put_str(buf, MR_STR("The tenant runs "));
