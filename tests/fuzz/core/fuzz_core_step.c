@@ -55,6 +55,16 @@ static struct mr_event_submit submit_drawn(const uint8_t b[16])
                   .points = {{b[8] % 8u, 1000000, 0}, {b[8] % 8u + b[9] % 8u, 1900000, 5000000}}}};
 }
 
+/* Where it may lie. */
+static void placed_drawn(const uint8_t b[16], struct mr_event_submit *ret)
+{
+    if (b[2] >= 192) ret->reservation.v = b[2] % 8u;
+    if (b[2] % 64 >= 48) ret->segment = b[2] % 4u;
+    if (b[2] % 64 < 16) ret->spread = (enum mr_spread)(b[2] % 4u);
+    if (b[2] % 64 >= 40) ret->exclusive = (enum mr_exclusive)(b[1] % 3u);
+    if (ret->spread != MR_SPREAD_NONE) ret->spread_max = b[1] % 3u;
+}
+
 static struct mr_event_reserve reserve_drawn(const uint8_t b[16], uint64_t now_us)
 {
     struct mr_event_reserve ret = {
@@ -106,11 +116,7 @@ static struct mr_event drawn(const struct mr_core *core, const uint8_t *p, size_
         break;
     case MR_EVENT_SUBMIT:
         event.u.submit = submit_drawn(b);
-        if (b[2] >= 192) event.u.submit.reservation.v = b[2] % 8u;
-        if (b[2] % 64 >= 48) event.u.submit.segment = b[2] % 4u;
-        if (b[2] % 64 < 16) event.u.submit.spread = (enum mr_spread)(b[2] % 4u);
-        if (b[2] % 64 >= 40) event.u.submit.exclusive = (enum mr_exclusive)(b[1] % 3u);
-        if (event.u.submit.spread != MR_SPREAD_NONE) event.u.submit.spread_max = b[1] % 3u;
+        placed_drawn(b, &event.u.submit);
         break;
     case MR_EVENT_RESERVE:
         event.u.reserve = reserve_drawn(b, event.time_us);
