@@ -90,6 +90,8 @@ static int from_command(struct cmd *cmd, struct mr_buf *json)
     if (work != 0) mr_buf_printf(json, ",\"work\":%llu", (unsigned long long)work);
     if (!put_scaling(json, cmd))
         return cmd_usage(cmd, "--scaling wants TASKS:RATE,…, like 1:3,2:5");
+    cmd_put_option(cmd, json, "apart", "apart");
+    cmd_put_option(cmd, json, "apart-by", "apart_by");
     if (cmd_flag(cmd, "exclusive")) mr_buf_put_str(json, MR_STR(",\"exclusive\":\"node\""));
     if (!put_range(json, cmd)) return cmd_usage(cmd, "--tasks wants a number or MIN..MAX");
     const char *cpus = cmd_value(cmd, "cpus");

@@ -52,6 +52,8 @@ static const struct cmd_option options_submit[] = {
     {"time-limit", 't', "TIME", "running time after which it is stopped, for example 2h"},
     {"reservation", 0, "ID", "run on the nodes of this reservation, in its time"},
     {"exclusive", 0, NULL, "on nodes of its own, whole, and charged whole"},
+    {"apart", 0, "GROUP", "on no node on which others of the tenant's group are"},
+    {"apart-by", 0, "LEVEL", "with --apart: in no node (default), domain or block of theirs"},
     {"deadline", 0, "TIME", "be done by then: 2026-12-01T09:00:00Z, or from now like 6h"},
     {"work", 0, "N", "with --deadline and --scaling: units of work that there are"},
     {"scaling", 0, "TASKS:RATE,…", "units of work a second with so many tasks: 1:3.2,2:6,4:11"},

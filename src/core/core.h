@@ -144,6 +144,7 @@ const char *mr_node_state_name(enum mr_node_state state);
       "exclusive")          /* fits, but beside others. a: nodes wholly free, b: up, c: needed */  \
     X(DELIVERY, "delivery") /* more than the fleet has until what comes at time a is there. b:     \
                                short of, c: needed; resource says of what */                       \
+    X(APART, "apart")       /* b nodes have room, all where others of its group are, a first */    \
     X(FLEET_EMPTY, "fleet_empty") /* no node is up */
 enum mr_reason_code {
 #define X(name, text) MR_REASON_##name,
@@ -322,6 +323,10 @@ struct mr_event_submit {
     enum mr_spread spread;
     uint32_t spread_max;         /* at most so many in one of them; 0: any number */
     enum mr_exclusive exclusive; /* not with a share of a device, a spread or a curve */
+    /* Work of one tenant with the same number, not 0, shares no node, domain or block: of two of
+     * them the wider of their levels holds. Not with a curve. */
+    uint64_t apart;
+    enum mr_spread apart_by;
     uint32_t segment; /* jobs: tasks in segments of so many, each within one NVLink domain; sizes
                          are multiples of it. 0: none */
     struct mr_workload_id reservation; /* runs on its nodes, in its time; 0: on others. A
@@ -543,6 +548,8 @@ struct mr_workload_info {
     enum mr_spread spread;
     uint32_t spread_max;
     enum mr_exclusive exclusive;
+    uint64_t apart;
+    enum mr_spread apart_by;
     uint32_t segment;
     uint32_t tasks;  /* placed now, spares too */
     uint32_t spares; /* of these, standing ready */

@@ -22,12 +22,32 @@
 
 void core_picky_view(struct mr_core *core, uint32_t workload)
 {
-    core->view_picky = workload;
+    const struct core_workload *w = core_workload(core, workload);
+    bool barred = w->apart != 0 && core_apart_bar(core, workload);
+    core->view_waived = 0;
+    core->view_picky = barred || w->exclusive != MR_EXCLUSIVE_NONE ? workload : 0;
+}
+
+void core_picky_waive(struct mr_core *core, uint32_t workload, enum core_waived waived)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    bool other =
+        waived == CORE_WAIVED_EXCLUSIVE ? w->apart != 0 : w->exclusive != MR_EXCLUSIVE_NONE;
+    core->view_picky = other ? workload : 0;
+    core->view_waived = waived;
+}
+
+static bool view_alone(const struct mr_core *core)
+{
+    return core_workload(core, core->view_picky)->exclusive != MR_EXCLUSIVE_NONE &&
+           core->view_waived != CORE_WAIVED_EXCLUSIVE;
 }
 
 bool core_picky_open(const struct mr_core *core, uint32_t node)
 {
-    return core_node_idle(core_node(core, node));
+    if (view_alone(core) && !core_node_idle(core_node(core, node))) return false;
+    if (core_workload(core, core->view_picky)->apart == 0) return true;
+    return core->view_waived == CORE_WAIVED_APART || !core_apart_barred(core, node);
 }
 
 /* Smaller nodes first, then those whose domain has the least left: whole domains stay whole. */
@@ -60,6 +80,7 @@ static uint32_t idle_find(const struct mr_core *core, uint32_t type, const struc
 uint32_t core_picky_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                          uint32_t tasks)
 {
+    if (!view_alone(core)) return core_apart_find(core, type, shape, tasks);
     if (shape->accel_milli > 0) return idle_find(core, type, shape, tasks);
     for (uint32_t t = 0; t < MR_ACCEL_TYPES_MAX; t++) { /* nodes without accelerators first */
         uint32_t node = idle_find(core, t, shape, tasks);
@@ -227,7 +248,7 @@ void core_alone_why(struct mr_core *core, uint32_t workload, const struct core_r
         quota_why(core, workload, request, ret);
         return;
     }
-    core->view_picky = 0;
+    core_picky_waive(core, workload, CORE_WAIVED_EXCLUSIVE);
     core_place_reason(core, request, &beside);
     core_picky_view(core, workload);
     if (beside.code != MR_REASON_NONE) return;

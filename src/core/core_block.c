@@ -51,9 +51,10 @@ _Static_assert(sizeof(struct core_free_state) == 80, "no padding");
 _Static_assert(sizeof(struct core_tenant) == 160 + CORE_AMOUNTS * sizeof(struct core_amount),
                "no padding");
 _Static_assert(sizeof(struct core_line) == 64, "no padding");
-_Static_assert(sizeof(struct core_workload) == 440, "no padding");
+_Static_assert(sizeof(struct core_workload) == 432, "no padding");
 _Static_assert(sizeof(struct core_lease) == 136, "no padding");
-_Static_assert(sizeof(struct core_class) == 124, "no padding");
+_Static_assert(sizeof(struct core_class) == 132, "no padding");
+_Static_assert(sizeof(struct core_apart) == 24, "no padding");
 _Static_assert(sizeof(struct core_meter) == 48 + CORE_METER_WINDOW / 8, "no padding");
 _Static_assert(sizeof(struct core_fit_class) == 24, "no padding");
 _Static_assert(sizeof(struct core_fit_future) == 3 * CORE_FIT_FUTURES_K * CORE_FIT_ORDER,
@@ -101,7 +102,7 @@ static void direct_use(struct core_table *tables)
     static const enum core_table_kind direct[] = {
         CORE_ID_BUCKETS,    CORE_KEY_BUCKETS,  CORE_LEASE_BUCKETS, CORE_METER_BUCKETS,
         CORE_CLASS_BUCKETS, CORE_LINE_BUCKETS, CORE_PLACES,        CORE_PLACE_TYPES,
-        CORE_FIT_BUCKETS,   CORE_ENDS,
+        CORE_FIT_BUCKETS,   CORE_ENDS,         CORE_APART_BUCKETS,
     };
     for (size_t i = 0; i < MR_COUNT_OF(direct); i++) {
         tables[direct[i]].used = tables[direct[i]].capacity;
@@ -135,6 +136,7 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_WORKLOADS] = {1 + limits->workloads, sizeof(struct core_workload)},
         [CORE_LEASES] = {1 + limits->leases, sizeof(struct core_lease)},
         [CORE_CLASSES] = {1 + limits->shapes, sizeof(struct core_class)},
+        [CORE_APARTS] = {1 + MR_MIN(limits->workloads, UINT16_MAX), sizeof(struct core_apart)},
         [CORE_PLANNED] = {1 + limits->planned, sizeof(struct core_planned)},
         [CORE_RESERVED] = {1 + limits->reservations, sizeof(struct core_reserved)},
         [CORE_WINDOWS] = {1 + windows, sizeof(struct core_window)},
@@ -147,6 +149,8 @@ bool core_layout(const struct mr_core_limits *limits, struct core_table *tables,
         [CORE_LEASE_BUCKETS] = {power_of_two(limits->leases), sizeof(uint32_t)},
         [CORE_METER_BUCKETS] = {power_of_two(meters), sizeof(uint32_t)},
         [CORE_CLASS_BUCKETS] = {power_of_two(limits->shapes), sizeof(uint32_t)},
+        [CORE_APART_BUCKETS] = {power_of_two(MR_MIN(limits->workloads, 65536u)), sizeof(uint32_t)},
+        [CORE_BARRED] = {1 + limits->nodes + places, sizeof(uint32_t)},
         [CORE_LINE_BUCKETS] = {power_of_two(lines), sizeof(uint32_t)},
         [CORE_TIMERS] = {1 + limits->workloads, sizeof(uint32_t)},
         [CORE_FIT_CLASSES] = {classes, sizeof(struct core_fit_class)},
@@ -189,8 +193,8 @@ uint32_t core_item_check(void)
         sizeof(struct core_fit_class),  sizeof(struct core_fit_future),
         sizeof(struct core_fit_shape),  sizeof(struct core_fit_kind),
         sizeof(struct core_planned),    sizeof(struct core_amount),
-        sizeof(struct core_reserved),   sizeof(struct core_window),
-        sizeof(struct core_delivery),
+        sizeof(struct core_reserved),   sizeof(struct core_apart),
+        sizeof(struct core_window),     sizeof(struct core_delivery),
     };
     return (uint32_t)mr_hash64(sizes, sizeof sizes, 1);
 }
@@ -270,6 +274,9 @@ int mr_core_open(void *block, size_t bytes, bool check, struct mr_core **ret_cor
     core->released_count = 0;
     core->released_mask = 0;
     core_view_reset(core);
+    core->barred_epoch = 0;
+    memset(core_item(core, CORE_BARRED, 0), 0,
+           (size_t)core->tables[CORE_BARRED].capacity * sizeof(uint32_t));
     if (check) {
         const char *text;
         int error = mr_core_check(core, &text);

@@ -8,7 +8,7 @@
  *
  * Owns:       nothing.
  * Invariants: the text of each stands where it is verified; (1) to (9) here, (10) to (19) in
- *             core_check_work.c, (20) and on in core_check_fit.c, (25) here.
+ *             core_check_work.c, (20) and on in core_check_fit.c, (25) and (27) here.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -258,6 +258,49 @@ static void idle_check(struct core_check *check)
     core_check_holds(check, listed == 0, "(7) every wholly free node is listed once");
 }
 
+/* Those who live and are kept apart are chained by group. */
+static void groups_check(struct core_check *check)
+{
+    const struct mr_core *core = check->core;
+    uint64_t listed = 0;
+    for (uint32_t i = 1; i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE || w->apart == 0) continue;
+        core_check_holds(check, core_apart(core, w->apart)->workload == i && w->phase != CORE_ENDED,
+                         "(27) who is kept apart lives");
+        listed += mr_hash_mix(w->apart);
+    }
+    for (uint32_t i = 0; i < core->tables[CORE_APART_BUCKETS].capacity; i++) {
+        uint32_t at = *core_bucket(core, CORE_APART_BUCKETS, i), prev = 0;
+        for (uint32_t n = 0; at != 0 && n < core->tables[CORE_APARTS].used; n++) {
+            if (!core_check_index(check, CORE_APARTS, at)) return;
+            const struct core_apart *a = core_apart(core, at);
+            bool linked = a->prev == prev && core_check_index(check, CORE_WORKLOADS, a->workload);
+            core_check_holds(check, linked && a->by < MR_SPREAD_COUNT,
+                             "(27) groups are linked both ways");
+            listed -= mr_hash_mix(at);
+            prev = at;
+            at = a->next;
+        }
+    }
+    core_check_holds(check, listed == 0, "(27) what is kept apart is in one group");
+}
+
+static void apart_check(struct core_check *check)
+{
+    struct mr_core *core = (struct mr_core *)(uintptr_t)check->core; /* marks are no state */
+    groups_check(check);
+    for (uint32_t i = 1; check->text == NULL && i < core->tables[CORE_WORKLOADS].used; i++) {
+        const struct core_workload *w = core_workload(core, i);
+        if (w->phase == CORE_FREE || w->apart == 0) continue;
+        (void)core_apart_bar(core, i);
+        for (uint32_t at = w->lease_first; at != 0; at = core_lease(core, at)->of_next) {
+            core_check_holds(check, !core_apart_barred(core, core_lease(core, at)->node),
+                             "(27) what is kept apart shares no place");
+        }
+    }
+}
+
 static void states_count_check(struct core_check *check)
 {
     const struct mr_core *core = check->core;
@@ -333,8 +376,8 @@ static void fleet_sums_check(struct core_check *check)
 int mr_core_check(const struct mr_core *core, const char **ret_text)
 {
     static const enum core_table_kind handed_out[] = {
-        CORE_STATES, CORE_WORKLOADS,  CORE_LEASES,   CORE_CLASSES, CORE_METERS,
-        CORE_LINES,  CORE_FIT_SHAPES, CORE_RESERVED, CORE_WINDOWS, CORE_DELIVERIES,
+        CORE_STATES,     CORE_WORKLOADS, CORE_LEASES,   CORE_CLASSES, CORE_METERS,     CORE_LINES,
+        CORE_FIT_SHAPES, CORE_APARTS,    CORE_RESERVED, CORE_WINDOWS, CORE_DELIVERIES,
     };
     struct core_check check = {.core = core};
     for (size_t i = 0; i < MR_COUNT_OF(handed_out); i++) {
@@ -352,6 +395,7 @@ int mr_core_check(const struct mr_core *core, const char **ret_text)
         fleet_sums_check(&check);
         states_count_check(&check);
         idle_check(&check);
+        apart_check(&check);
         core_check_work(&check);
         core_check_reserve(&check);
     }

@@ -26,6 +26,7 @@ static void workloads_range(struct core_check *check)
             core_check_index(check, CORE_WORKLOADS, others[k]);
         }
         core_check_index(check, CORE_CLASSES, w->class_of);
+        core_check_index(check, CORE_APARTS, w->apart);
         core_check_index(check, CORE_LEASES, w->lease_first);
         core_check_index(check, CORE_LEASES, w->lease_last);
         core_check_index(check, CORE_TENANTS, w->tenant);

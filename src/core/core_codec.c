@@ -168,6 +168,8 @@ static void submit_pass(struct codec *c, struct mr_event_submit *e)
     e->spread = (enum mr_spread)enum_pass(c, e->spread, MR_SPREAD_COUNT);
     u32_pass(c, &e->spread_max);
     e->exclusive = (enum mr_exclusive)enum_pass(c, e->exclusive, MR_EXCLUSIVE_COUNT);
+    u64_pass(c, &e->apart);
+    e->apart_by = (enum mr_spread)enum_pass(c, e->apart_by, MR_SPREAD_COUNT);
     curve_pass(c, &e->curve);
 }
 

@@ -94,8 +94,13 @@ uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *sha
 uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
                        const struct mr_shape *shape, uint32_t most)
 {
+    return core_node_open(core, node) ? core_node_room(core, node, type, shape, most) : 0;
+}
+
+uint32_t core_node_room(const struct mr_core *core, uint32_t node, uint32_t type,
+                        const struct mr_shape *shape, uint32_t most)
+{
     const struct core_node *n = core_node(core, node);
-    if (!core_node_open(core, node)) return 0;
     uint64_t fit = most;
     if (shape->cpu_milli > 0) {
         if (n->cpu_free_milli <= 0) return 0;
@@ -330,6 +335,22 @@ uint64_t core_fleet_bound(const struct mr_core *core, uint32_t type, const struc
     return MR_MIN(bound, fit);
 }
 
+/* Tasks that nodes of the state take. Who is picky may use some of them and others not. */
+static uint64_t state_fit(const struct mr_core *core, uint32_t state, uint32_t type,
+                          const struct mr_shape *shape, uint32_t *looked)
+{
+    const struct core_free_state *s = core_free_state(core, state);
+    uint64_t fit = core_node_fit(core, s->node_first, type, shape, MR_TASKS_PER_NODE_MAX);
+    ++*looked;
+    if (core->view_picky == 0) return s->node_count * fit;
+    uint32_t node = core_node(core, s->node_first)->state_next;
+    for (; node != 0 && *looked < CORE_STATES_LOOKED; node = core_node(core, node)->state_next) {
+        fit += core_node_fit(core, node, type, shape, MR_TASKS_PER_NODE_MAX);
+        ++*looked;
+    }
+    return fit;
+}
+
 /* Whether the fleet holds so many tasks, over its distinct free amounts: exact for whole devices
  * and cpu, a little low where devices are shared; true when there are too many to look at. Only to
  * say why something waits. */
@@ -351,10 +372,8 @@ bool core_fleet_holds(const struct mr_core *core, uint32_t type, const struct mr
             core_tree_walk_start(core, &walk, core->whole_root[t][w], 0);
             uint32_t state;
             while ((state = core_tree_walk_next(core, &walk)) != 0) {
-                const struct core_free_state *s = core_free_state(core, state);
-                total += (uint64_t)s->node_count *
-                         core_node_fit(core, s->node_first, t, shape, MR_TASKS_PER_NODE_MAX);
-                if (total >= tasks || ++looked == CORE_STATES_LOOKED) return true;
+                total += state_fit(core, state, t, shape, &looked);
+                if (total >= tasks || looked >= CORE_STATES_LOOKED) return true;
             }
         }
     }

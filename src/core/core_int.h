@@ -42,6 +42,7 @@
 #define CORE_COSTS            512u        /* arrivals among which a job's cost is ranked */
 #define CORE_REPAIRS          64u         /* gangs repaired in one step; the others queue again */
 #define CORE_METER_WINDOW     1024u       /* serials in flight: twice MR_WIRE_UNSETTLED_MAX */
+#define CORE_APART_MEMBERS    64u         /* workloads in one group that is kept apart */
 #define CORE_WALK             1024u       /* workloads counted one by one for BEHIND */
 #define CORE_TREE_DEPTH       128u
 _Static_assert(CORE_METER_WINDOW >= 2 * MR_WIRE_UNSETTLED_MAX, "a worker's ends fit the window");
@@ -66,6 +67,7 @@ enum core_table_kind {
     CORE_WORKLOADS,
     CORE_LEASES,
     CORE_CLASSES,
+    CORE_APARTS,     /* live workloads that are kept apart from others of their group */
     CORE_PLANNED,    /* jobs with deadline and curve */
     CORE_RESERVED,   /* reservations and maintenance: core_reserve.h */
     CORE_WINDOWS,    /* of these, one for each node */
@@ -78,6 +80,7 @@ enum core_table_kind {
     CORE_LEASE_BUCKETS,
     CORE_METER_BUCKETS,
     CORE_CLASS_BUCKETS,
+    CORE_APART_BUCKETS, /* workloads by the group that they are kept apart in */
     CORE_LINE_BUCKETS,
     CORE_TIMERS,      /* heap of workload slots */
     CORE_FIT_CLASSES, /* these: core_value.h */
@@ -94,6 +97,7 @@ enum core_table_kind {
     CORE_FIT_VALUES,
     CORE_FIT_SUMS,
     CORE_FREE_STEPS, /* free devices over time, while planning */
+    CORE_BARRED,     /* by node, then by place: the epoch in which it was */
     CORE_PLAN_ORDER, /* planned jobs in the order of a pass */
     CORE_TABLE_COUNT
 };
@@ -236,8 +240,9 @@ struct core_workload {
     uint32_t member_prev, member_next; /* of the others who name the same */
     uint32_t segment;                  /* tasks in one NVLink domain together; 0: any */
     uint32_t spread_max;
-    uint32_t moves;             /* so often it was asked to go on elsewhere */
-    uint8_t exclusive, pad2[7]; /* enum mr_exclusive */
+    uint16_t apart;    /* its place among those that are kept apart; 0: it is not */
+    uint8_t moves;     /* so often it was asked to go on elsewhere */
+    uint8_t exclusive; /* enum mr_exclusive */
 };
 
 struct core_lease {
@@ -252,13 +257,21 @@ struct core_lease {
 };
 #define CORE_LEASE_CLAIM MR_LEASE_COUNT
 
+/* A live workload in a group of its tenant whose members share no place. */
+struct core_apart {
+    uint64_t group;
+    uint32_t workload, prev, next; /* of those whose groups hash alike */
+    uint8_t by, pad[3];            /* enum mr_spread */
+};
+
 /* Workloads that are alike in everything that decides whether they can start. */
 struct core_class {
     struct mr_shape shape;
     uint32_t tenant, tasks_min, tasks_max;
     uint8_t priority, kind, topology, preemptible;
     uint8_t length; /* of its time limit or estimate, in powers of two; 0: unknown */
-    uint8_t spread, exclusive, pad;
+    uint8_t spread, exclusive, apart_by;
+    uint32_t apart[2]; /* its halves */
     uint32_t reserved; /* the reservation that all name; 0: none */
     uint32_t segment, spread_max;
     uint32_t head, tail, count, ticket_first, ticket_last;
@@ -398,8 +411,10 @@ struct mr_core {
      * of this reservation alone, 0: those in none. core_view_of sets it. */
     uint32_t view_reserved, view_end_s; /* in seconds, rounded up */
     uint64_t view_end_us;
-    uint32_t view_picky; /* for whom not every node with room will do; 0: nobody */
-    uint32_t plan_whole; /* the plan takes whole nodes */
+    uint32_t view_picky;   /* for whom not every node with room will do; 0: nobody */
+    uint32_t plan_whole;   /* the plan takes whole nodes */
+    uint32_t barred_epoch; /* of what is barred to who is picky */
+    uint32_t view_waived;  /* enum core_waived: of its rules */
     struct core_repair repairs[CORE_REPAIRS];
     uint32_t quiet;          /* what is given back is no news */
     uint32_t plan_also;      /* whose quota of some type kept the last plan from more */
@@ -433,6 +448,7 @@ CORE_ACCESS(tenant, core_tenant, CORE_TENANTS)
 CORE_ACCESS(workload, core_workload, CORE_WORKLOADS)
 CORE_ACCESS(lease, core_lease, CORE_LEASES)
 CORE_ACCESS(class, core_class, CORE_CLASSES)
+CORE_ACCESS(apart, core_apart, CORE_APARTS)
 CORE_ACCESS(meter, core_meter, CORE_METERS)
 CORE_ACCESS(planned, core_planned, CORE_PLANNED)
 CORE_ACCESS(free_step, core_free_step, CORE_FREE_STEPS)
@@ -489,6 +505,9 @@ struct core_tree_walk {
     uint32_t stack[CORE_TREE_DEPTH];
     uint32_t depth, which;
 };
+/* Over the entries with at least so much cpu, ascending. */
+void core_tree_walk_from(const struct mr_core *core, struct core_tree_walk *walk, uint32_t root,
+                         uint32_t which, uint64_t cpu);
 void core_tree_walk_start(const struct mr_core *core, struct core_tree_walk *walk, uint32_t root,
                           uint32_t which);
 uint32_t core_tree_walk_next(const struct mr_core *core, struct core_tree_walk *walk);
@@ -591,6 +610,9 @@ uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *sha
 /* Tasks of the shape that fit on the node now, at most `most`. */
 uint32_t core_node_fit(const struct mr_core *core, uint32_t node, uint32_t type,
                        const struct mr_shape *shape, uint32_t most);
+/* The same whoever may use it. */
+uint32_t core_node_room(const struct mr_core *core, uint32_t node, uint32_t type,
+                        const struct mr_shape *shape, uint32_t most);
 /* The best node for so many tasks at once; 0: none. */
 uint32_t core_node_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                         uint32_t tasks);
@@ -623,8 +645,10 @@ void core_place_reason(const struct mr_core *core, const struct core_request *re
                        struct mr_reason *ret);
 
 /* core_alone.c: work that has nodes of its own */
-/* From now on nodes are looked at for this workload, which is picky. */
+/* From now on nodes are looked at for this workload, which is picky; or as if it were less so. */
 void core_picky_view(struct mr_core *core, uint32_t workload);
+enum core_waived { CORE_WAIVED_EXCLUSIVE = 1, CORE_WAIVED_APART = 2 };
+void core_picky_waive(struct mr_core *core, uint32_t workload, enum core_waived waived);
 /* As core_node_find, among those that will do. */
 uint32_t core_picky_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
                          uint32_t tasks);
@@ -651,6 +675,24 @@ bool core_alone_node_changes(struct mr_core *core, const struct mr_event_node *e
 void core_alone_node_changed(struct mr_core *core, uint32_t node);
 /* Why an exclusive workload that the fleet has room for does not start; NONE: it does. */
 void core_alone_why(struct mr_core *core, uint32_t workload, const struct core_request *request,
+                    struct mr_reason *ret);
+
+/* core_apart.c: work of a group that shares no place */
+/* No place for one more, in its group or at all. */
+bool core_apart_full(const struct mr_core *core, const struct mr_event_submit *event);
+void core_apart_join(struct mr_core *core, uint32_t workload, const struct mr_event_submit *event);
+void core_apart_leave(struct mr_core *core, uint32_t workload);
+/* Bars where others of its group are, from now on; false: they are nowhere. */
+bool core_apart_bar(struct mr_core *core, uint32_t workload);
+bool core_apart_barred(const struct mr_core *core, uint32_t node);
+uint32_t core_apart_find(const struct mr_core *core, uint32_t type, const struct mr_shape *shape,
+                         uint32_t tasks);
+/* A lease of it has ended: others of its group may fit where they did not. */
+void core_apart_freed(struct mr_core *core, uint32_t workload);
+/* What is kept apart on nodes that move with this event is lost. */
+void core_apart_moves(struct mr_core *core, const struct mr_event_node *event);
+/* As core_alone_why, of work that has room where it may not lie. */
+void core_apart_why(struct mr_core *core, uint32_t workload, const struct core_request *request,
                     struct mr_reason *ret);
 
 /* core_place.c */

@@ -304,8 +304,10 @@ void core_lease_end(struct mr_core *core, uint32_t lease)
     }
     node_hold(core, lease, false);
     quota_change(core, lease, QUOTA_GIVE);
+    uint32_t workload = l->workload;
     link_out(core, lease);
     core_slot_give(core, CORE_LEASES, lease);
+    if (w->apart != 0) core_apart_freed(core, workload);
     if (core->hold_count > 0) core_hold_arm(core, core->now_us + CORE_HOLD_US);
     core->retry_all |= core->leases_short;
     core->leases_short = 0;

@@ -21,7 +21,8 @@
 
 /* --- classes ------------------------------------------------------------------------------- */
 
-static void key_of(const struct core_workload *w, struct core_class *ret)
+static void key_of(const struct mr_core *core, const struct core_workload *w,
+                   struct core_class *ret)
 {
     *ret = (struct core_class){.shape = w->shape,
                                .tenant = w->tenant,
@@ -34,6 +35,12 @@ static void key_of(const struct core_workload *w, struct core_class *ret)
                                .spread = w->spread,
                                .spread_max = w->spread_max,
                                .exclusive = w->exclusive};
+    if (w->apart != 0) {
+        const struct core_apart *a = core_apart(core, w->apart);
+        ret->apart_by = a->by;
+        ret->apart[0] = (uint32_t)a->group;
+        ret->apart[1] = (uint32_t)(a->group >> 32);
+    }
     if (core_is_service(w)) return; /* replicas are placed one by one, whatever the target */
     uint64_t minutes = (core_length_us(w) >> 26) + 1;
     if (core_length_us(w) != 0) ret->length = (uint8_t)(64 - __builtin_clzll(minutes));
@@ -55,7 +62,7 @@ static uint32_t *class_bucket(const struct mr_core *core, const struct core_clas
 uint32_t core_class_find(const struct mr_core *core, uint32_t workload)
 {
     struct core_class key;
-    key_of(core_workload(core, workload), &key);
+    key_of(core, core_workload(core, workload), &key);
     uint32_t slot = *class_bucket(core, &key);
     while (slot != 0 && !alike(core_class(core, slot), &key)) {
         slot = core_class(core, slot)->hash_next;
@@ -135,7 +142,7 @@ static uint32_t class_make(struct mr_core *core, uint32_t workload)
     uint32_t slot = core_slot_take(core, CORE_CLASSES);
     if (slot == 0) return 0;
     struct core_class *c = core_class(core, slot);
-    key_of(core_workload(core, workload), c);
+    key_of(core, core_workload(core, workload), c);
     uint32_t *bucket = class_bucket(core, c);
     c->hash_next = *bucket;
     *bucket = slot;

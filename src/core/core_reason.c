@@ -110,8 +110,9 @@ static void place_why(const struct mr_core *core, uint32_t workload,
     } else {
         core_place_reason(core, request, ret);
         if (w->exclusive != MR_EXCLUSIVE_NONE) core_alone_why(scratch, workload, request, ret);
+        if (w->apart != 0) core_apart_why(scratch, workload, request, ret);
         bool waits = ret->code != MR_REASON_NONE && ret->code != MR_REASON_QUOTA &&
-                     ret->code != MR_REASON_EXCLUSIVE;
+                     ret->code != MR_REASON_EXCLUSIVE && ret->code != MR_REASON_APART;
         if (waits && !kept_free(scratch, request, ret)) (void)kept_now(scratch, request, ret);
     }
     core_view_set(scratch, reserved, end_us);
@@ -331,9 +332,20 @@ static void exclusive_put(struct mr_buf *buf, const struct mr_reason *reason)
     mr_buf_put_str(buf, MR_STR("; beside others, without exclusive, it would start now."));
 }
 
+static void apart_put(struct mr_buf *buf, const struct mr_reason *reason)
+{
+    number_put(buf, reason->b, " node has room, but lies", " nodes have room, but lie");
+    mr_buf_printf(buf,
+                  " where others of its group are, from which it is kept apart, workload %llu "
+                  "first; it starts when such a one ends, or with room in another place.",
+                  (unsigned long long)reason->a);
+}
+
 static void reserved_put(struct mr_buf *buf, const struct mr_reason *reason)
 {
-    if (reason->code == MR_REASON_EXCLUSIVE) {
+    if (reason->code == MR_REASON_APART) {
+        apart_put(buf, reason);
+    } else if (reason->code == MR_REASON_EXCLUSIVE) {
         exclusive_put(buf, reason);
     } else if (reason->code == MR_REASON_KEPT) {
         mr_buf_printf(buf, "Nodes that would do are reservation %llu's %s ",

@@ -65,9 +65,9 @@ void core_view_make(struct mr_core *core, uint32_t workload, bool goes);
 static inline void core_view_of(struct mr_core *core, uint32_t workload, bool goes)
 {
     if (core->tables[CORE_RESERVED].live > 0) core_view_make(core, workload, goes);
+    const struct core_workload *w = core_workload(core, workload);
     core->view_picky = 0;
-    if (core_workload(core, workload)->exclusive != MR_EXCLUSIVE_NONE)
-        core_picky_view(core, workload);
+    if ((w->exclusive | w->apart) != 0) core_picky_view(core, workload);
 }
 void core_view_reset(struct mr_core *core); /* for anybody, whatever comes */
 void core_view_set(struct mr_core *core, uint32_t reserved, uint64_t end_us);

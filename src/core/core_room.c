@@ -294,7 +294,7 @@ static void victims_stop(struct mr_core *core, const struct core_units *room, ui
                    : unit->shrink ? "shrinks"
                                   : "is preempted",
                    (unsigned long long)claimant);
-        if (unit->moves) v->moves++;
+        if (unit->moves && v->moves < UINT8_MAX) v->moves++;
         core_gang_stop(core, unit->workload, claims ? CORE_OUTCOME_CLAIM : CORE_OUTCOME_REQUEUE,
                        MR_STATE_PREEMPTED, true);
     }

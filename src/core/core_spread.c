@@ -99,8 +99,9 @@ static bool group_look(const struct mr_core *core, const struct core_request *re
     core_tree_walk_start(core, &walk, core->whole_root[type][whole], 0);
     while ((state = core_tree_walk_next(core, &walk)) != 0) {
         uint32_t node = core_free_state(core, state)->node_first;
-        if (core_node_fit(core, node, type, request->shape, 1) == 0) continue;
+        if (core_node_room(core, node, type, request->shape, 1) == 0) continue;
         for (; node != 0; node = core_node(core, node)->state_next) {
+            if (core->view_picky != 0 && !core_node_open(core, node)) continue;
             if (++*looked > NODES_LOOKED || consider(core, request, node, best)) return true;
         }
     }

@@ -188,6 +188,23 @@ uint32_t core_tree_best(const struct mr_core *core, uint32_t root, uint32_t whic
     }
 }
 
+void core_tree_walk_from(const struct mr_core *core, struct core_tree_walk *walk, uint32_t root,
+                         uint32_t which, uint64_t cpu)
+{
+    walk->depth = 0;
+    walk->which = which;
+    for (uint32_t at = root; at != 0;) {
+        const struct core_free_state *s = core_free_state(core, at);
+        if (s->cpu_milli < cpu) {
+            at = s->right[which];
+            continue;
+        }
+        MR_ASSERT(walk->depth < CORE_TREE_DEPTH);
+        walk->stack[walk->depth++] = at;
+        at = s->left[which];
+    }
+}
+
 void core_tree_walk_start(const struct mr_core *core, struct core_tree_walk *walk, uint32_t root,
                           uint32_t which)
 {

@@ -160,6 +160,7 @@ void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state st
     core_timer_set(core, workload, UINT64_MAX);
     core_deadline_leave(core, workload);
     core_member_leave(core, workload);
+    core_apart_leave(core, workload);
     w->phase = CORE_ENDED;
     w->ended_us = core->now_us;
     w->tasks = 0;
@@ -237,6 +238,13 @@ static bool exclusive_valid(const struct mr_event_submit *event)
     return event->curve.count == 0 && event->shape.accel_milli % CORE_WHOLE == 0;
 }
 
+static bool apart_valid(const struct mr_event_submit *event)
+{
+    if (event->apart_by >= MR_SPREAD_COUNT) return false;
+    if ((event->apart != 0) != (event->apart_by != MR_SPREAD_NONE)) return false;
+    return event->apart == 0 || event->curve.count == 0;
+}
+
 /* Whole segments; within one domain they would say nothing. */
 static bool segment_valid(const struct mr_event_submit *event)
 {
@@ -245,6 +253,12 @@ static bool segment_valid(const struct mr_event_submit *event)
     if (event->kind != MR_KIND_JOB || event->curve.count > 0) return false;
     if (event->topology == MR_TOPOLOGY_NODE || event->topology == MR_TOPOLOGY_DOMAIN) return false;
     return event->tasks_min % segment == 0 && event->tasks_max % segment == 0;
+}
+
+static bool rules_valid(const struct mr_event_submit *event)
+{
+    return event->topology < MR_TOPOLOGY_COUNT && spread_valid(event) && segment_valid(event) &&
+           exclusive_valid(event) && apart_valid(event);
 }
 
 static bool curve_valid(const struct mr_event_submit *event)
@@ -265,11 +279,11 @@ static int submit_valid(const struct mr_core *core, const struct mr_event_submit
 {
     if (event->tenant.v == 0 || event->tenant.v > core->limits.tenants) return MR_ENOT_FOUND;
     if (!core_tenant(core, event->tenant.v)->present) return MR_ENOT_FOUND;
-    if (event->topology >= MR_TOPOLOGY_COUNT || !spread_valid(event)) return MR_EINVALID;
-    if (!curve_valid(event) || !segment_valid(event) || !exclusive_valid(event)) return MR_EINVALID;
+    if (!curve_valid(event) || !rules_valid(event)) return MR_EINVALID;
     if (event->kind >= MR_KIND_RESERVATION || event->priority >= MR_PRIORITY_COUNT ||
         !core_shape_valid(&event->shape))
         return MR_EINVALID;
+    if (event->apart != 0 && core_apart_full(core, event)) return MR_ELIMIT;
     int error = core_member_valid(core, event);
     return error != 0 ? error : size_valid(core, event);
 }
@@ -352,10 +366,12 @@ void core_submit(struct mr_core *core, const struct mr_event_submit *event)
         core_fit_learn(core, &w->shape);
         w->state = MR_STATE_PENDING;
         w->reserved = core_member_of(core, event->reservation);
+        core_apart_join(core, workload, event);
         /* A class for it must be there now; later, when it waits again, it may have to wait for
          * one. */
         bool fits = core_class_find(core, workload) != 0 || core_slot_left(core, CORE_CLASSES, 1);
         if (!fits) {
+            core_apart_leave(core, workload);
             core_slot_give(core, CORE_WORKLOADS, workload);
             workload = 0;
             error = MR_ELIMIT;

@@ -41,7 +41,8 @@ static const char *const top_fields[] = {"name",        "kind",
                                          "speed_error", "promise",
                                          "late",        "segment",
                                          "spread",      "spread_max",
-                                         "exclusive"};
+                                         "exclusive",   "apart",
+                                         "apart_by"};
 static const char *const resource_fields[] = {"cpus", "memory", "accelerators",
                                               "accelerator_order"};
 static const char *const accel_orders[MR_ACCEL_ORDER_COUNT] = {"listed", "price", "fit"};
@@ -329,6 +330,24 @@ static int read_exclusive(const struct ctl_fields *f, struct mr_event_submit *e)
     return 0;
 }
 
+/* The core knows groups by number: the hash of the name. */
+static int read_apart(const struct ctl_fields *f, struct mr_event_submit *e)
+{
+    static const char *const names[] = {"node", "domain", "block"};
+    struct mr_str group = {0};
+    uint32_t by = 0;
+    int error = ctl_field_text(f, "apart", MR_NAME_BYTES_MAX, &group);
+    if (error == 0) error = read_choice(f, "apart_by", names, MR_COUNT_OF(names), &by);
+    if (error != 0) return error;
+    if (group.n == 0 && yyjson_obj_get(f->map, "apart_by") != NULL)
+        return ctl_field_wrong(f, "apart_by", "wants apart: the name of a group beside it");
+    if (group.n == 0) return 0;
+    if (e->curve.count > 0) return ctl_field_wrong(f, "apart", "does not go with scaling");
+    e->apart = MR_MAX(mr_hash64(group.p, group.n, 0), 1u);
+    e->apart_by = (enum mr_spread)(MR_SPREAD_NODE + by);
+    return 0;
+}
+
 static int segment_fits(const struct ctl_fields *f, const struct mr_event_submit *e,
                         uint32_t segment)
 {
@@ -355,6 +374,7 @@ static int read_layout(const struct ctl_fields *f, struct mr_event_submit *e)
     if (error == 0 && segment > 0) error = segment_fits(f, e, (uint32_t)segment);
     if (error == 0) error = read_spread(f, e, segment > 0 || spares > 0 || reservation != 0);
     if (error == 0) error = read_exclusive(f, e);
+    if (error == 0) error = read_apart(f, e);
     e->spares = (uint32_t)spares;
     e->reservation.v = reservation;
     e->segment = (uint32_t)segment;

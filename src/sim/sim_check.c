@@ -23,17 +23,50 @@ static bool is_held(const struct sim_lease *lease)
     return lease->state == SIM_LEASE_ALIVE && !lease->swept;
 }
 
-static bool is_exclusive(struct sim *sim, uint64_t workload)
+/* Its rules about others; zero when it is not known. */
+static struct mr_workload_info rules_of(struct sim *sim, uint64_t workload)
 {
     struct mr_workload_info info;
     const struct mr_core *core = mr_ctl_core(sim->ctl);
-    return mr_core_workload(core, (struct mr_workload_id){workload}, &info) == 0 &&
-           info.exclusive != MR_EXCLUSIVE_NONE;
+    if (mr_core_workload(core, (struct mr_workload_id){workload}, &info) != 0)
+        info = (struct mr_workload_info){.tasks = 0};
+    return info;
+}
+
+/* What two workloads that lie on one node at once break; NULL: nothing. */
+static const char *broken_beside(const struct mr_workload_info *a, const struct mr_workload_info *b)
+{
+    if (a->exclusive != MR_EXCLUSIVE_NONE || b->exclusive != MR_EXCLUSIVE_NONE)
+        return "of an exclusive workload is shared";
+    if (a->apart != 0 && a->apart == b->apart && a->tenant.v == b->tenant.v)
+        return "holds two that are kept apart";
+    return NULL;
+}
+
+static void check_beside(struct sim *sim, const struct mr_workload_info *rules,
+                         const struct sim_lease *other)
+{
+    if (other->workload == rules->id.v) return;
+    const struct mr_workload_info others = rules_of(sim, other->workload);
+    const char *broken = broken_beside(rules, &others);
+    if (broken != NULL) sim_verdict(sim, MR_SIM_WRONG, "W1: node %u %s", other->node, broken);
+}
+
+/* Somebody of its group lies on the node. */
+static bool is_barred(struct sim *sim, const struct mr_workload_info *info, uint32_t node)
+{
+    for (size_t i = 0; info->apart != 0 && i < sim->engine.capacity; i++) {
+        const struct sim_lease *lease = &sim->engine.leases[i];
+        if (!is_held(lease) || lease->node != node || lease->workload == info->id.v) continue;
+        const struct mr_workload_info other = rules_of(sim, lease->workload);
+        if (other.apart == info->apart && other.tenant.v == info->tenant.v) return true;
+    }
+    return false;
 }
 
 void sim_check_start(struct sim *sim, const struct sim_lease *lease)
 {
-    bool alone = is_exclusive(sim, lease->workload);
+    const struct mr_workload_info rules = rules_of(sim, lease->workload);
     const struct sim_node *node = &sim->nodes[lease->node];
     uint64_t cpu_milli = 0, mem_mib = 0, devices = 0;
     for (size_t i = 0; i < sim->engine.capacity; i++) {
@@ -43,10 +76,7 @@ void sim_check_start(struct sim *sim, const struct sim_lease *lease)
             cpu_milli += other->cpu_milli;
             mem_mib += other->mem_mib;
             if (other->id != lease->id) devices |= other->devices;
-            bool others = other->workload != lease->workload;
-            if (others && (alone || is_exclusive(sim, other->workload)))
-                sim_verdict(sim, MR_SIM_WRONG, "W1: node %u of an exclusive workload is shared",
-                            lease->node);
+            check_beside(sim, &rules, other);
         }
         if (other->workload == lease->workload && other->run < lease->run && !lease->is_infer) {
             sim_verdict(sim, MR_SIM_WRONG, "W2: run %u of workload %llu starts while run %u lives",
@@ -127,6 +157,7 @@ static bool could_start(struct sim *sim, const struct mr_workload_info *info)
         if (mr_core_node(mr_ctl_core(sim->ctl), (struct mr_node_id){i}, &node) != 0) continue;
         if (node.state != MR_NODE_UP) continue;
         if (info->exclusive != MR_EXCLUSIVE_NONE && !is_idle(&node)) continue;
+        if (is_barred(sim, info, i)) continue;
         uint64_t n =
             MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
         if (shape->accel_milli > 0) n = MR_MIN(n, node.accel_free_milli / shape->accel_milli);
@@ -245,7 +276,9 @@ static void check_job_ends(struct sim *sim)
 
 static void check_job_time(struct sim *sim, const struct sim_job *job)
 {
-    bool whole = is_exclusive(sim, job->workload); /* then its nodes are billed */
+    /* Then its nodes are billed. */
+    bool whole = rules_of(sim, job->workload).exclusive != MR_EXCLUSIVE_NONE;
+
     const struct mr_core *core = mr_ctl_core(sim->ctl);
     uint64_t cursor = 0, billed = 0, ran = 0, slack = 0;
     struct mr_bill_line line;

@@ -117,6 +117,10 @@ static void ask_submit(struct sim_client *client)
             (void)snprintf(more + n, sizeof more - n, "\"spread\":\"node\",");
         else if (accel != 2 && sim_draw(sim, 0, 7) == 0)
             (void)snprintf(more + n, sizeof more - n, "\"exclusive\":\"node\",");
+        n = strlen(more);
+        if (sim_draw(sim, 0, 5) == 0)
+            (void)snprintf(more + n, sizeof more - n, "\"apart\":\"g%u\",",
+                           (uint32_t)sim_draw(sim, 1, 2));
         (void)snprintf(
             body, sizeof body,
             "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"

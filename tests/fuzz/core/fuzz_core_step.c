@@ -63,6 +63,9 @@ static void placed_drawn(const uint8_t b[16], struct mr_event_submit *ret)
     if (b[2] % 64 < 16) ret->spread = (enum mr_spread)(b[2] % 4u);
     if (b[2] % 64 >= 40) ret->exclusive = (enum mr_exclusive)(b[1] % 3u);
     if (ret->spread != MR_SPREAD_NONE) ret->spread_max = b[1] % 3u;
+    if (b[1] < 160) return;
+    ret->apart = b[1] % 3u;
+    ret->apart_by = (enum mr_spread)(b[2] % 5u);
 }
 
 static struct mr_event_reserve reserve_drawn(const uint8_t b[16], uint64_t now_us)

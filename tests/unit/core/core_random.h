@@ -57,6 +57,10 @@ static inline void random_submit(struct mr_prng *prng, struct mr_event_submit *s
     bool spares = s->kind == MR_KIND_JOB ? mr_prng_chance(prng, 400) : mr_prng_chance(prng, 20);
     if (spares) s->spares = (uint32_t)mr_prng_below(prng, 4);
     if (mr_prng_chance(prng, 150)) {
+        s->apart = mr_prng_below(prng, 4);
+        s->apart_by = (enum mr_spread)mr_prng_below(prng, MR_SPREAD_COUNT);
+    }
+    if (mr_prng_chance(prng, 150)) {
         s->exclusive = (enum mr_exclusive)mr_prng_below(prng, MR_EXCLUSIVE_COUNT);
         if (s->shape.accel_milli < 1000) s->shape.accel_milli = 0;
     } else if (mr_prng_chance(prng, 150)) {

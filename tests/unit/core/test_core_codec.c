@@ -51,8 +51,8 @@ static void a_truth_is_zero_or_one(void **state)
     mr_buf_init(&buf, 256);
     mr_event_put(&buf, &event);
     /* preemptible, before six times, three numbers, two truths, a reservation, a segment, a
-     * spread, exclusive and a curve without points */
-    size_t at = buf.n - 8 * 6 - 12 - 2 - 8 - 4 - 5 - 1 - 13 - 1;
+     * spread, exclusive, a group and a curve without points */
+    size_t at = buf.n - 8 * 6 - 12 - 2 - 8 - 4 - 5 - 1 - 9 - 13 - 1;
     assert_int_equal(buf.p[at], 0);
     struct mr_event back;
     buf.p[at] = 1;

@@ -276,13 +276,39 @@ static uint64_t no_node_wholly_free(void)
     return submit(&c, alone(job(6, 1000))); /* seven are free, and one of the two nodes it needs */
 }
 
-static uint64_t small_ones_everywhere(void)
+static uint64_t beside_its_own_group(void)
 {
-    node_set(&c, 1, 4);
-    node_set(&c, 2, 4);
-    (void)busy(1, 3000);
-    (void)busy(1, 3000);
-    return submit(&c, alone(job(1, 1000)));
+    struct mr_event event = job(1, 1000);
+    event.u.submit.apart = 1;
+    event.u.submit.apart_by = MR_SPREAD_NODE;
+    for (uint32_t i = 1; i <= 3; i++) {
+        node_set(&c, i, 4);
+        (void)submit(&c, event);
+    }
+    return submit(&c, event);
+}
+
+static uint64_t in_a_domain_of_its_group(void)
+{
+    struct mr_event event = job(1, 4000);
+    event.u.submit.apart = 1;
+    event.u.submit.apart_by = MR_SPREAD_DOMAIN;
+    node_set_in(&c, 1, 4, 1, 1, 1);
+    node_set_in(&c, 2, 4, 1, 1, 1);
+    (void)submit(&c, event);
+    return submit(&c, event);
+}
+
+static void other_node(uint64_t w)
+{
+    (void)w;
+    node_set_in(&c, 4, 4, 1, 1, 1);
+}
+
+static void other_domain(uint64_t w)
+{
+    (void)w;
+    node_set_in(&c, 4, 4, 3, 1, 1);
 }
 
 static uint64_t quota_of_whole_nodes(void)
@@ -823,7 +849,9 @@ static const struct situation table[] = {
     {"room is held for others", room_is_held_for_others, R(HELD), GPUS, 2, 1000, 10 * MINUTE + 1,
      end_first, all_before_end},
     {"a node is not wholly free", no_node_wholly_free, R(EXCLUSIVE), CPU, 1, 2, 2, wait, end_first},
-    {"others on every node", small_ones_everywhere, R(EXCLUSIVE), CPU, 0, 2, 1, wait, end_first},
+    {"its group on every node", beside_its_own_group, R(APART), CPU, 1, 3, 0, wait, end_first},
+    {"its group in the domain", in_a_domain_of_its_group, R(APART), CPU, 1, 1, 0, other_node,
+     other_domain},
     {"quota of whole nodes", quota_of_whole_nodes, R(QUOTA), GPUS, 0, 3000, 4000,
      quota_of_three_and_a_bit, quota_of_four},
     {"a service lacks a replica", a_service_lacks_a_replica, R(RESOURCES), GPUS, 1000, 1000, 0,
