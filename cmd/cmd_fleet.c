@@ -60,7 +60,8 @@ int cmd_fleet_file(struct cmd *cmd)
     bool expect = strcmp(word, "expect") == 0;
     if (strcmp(word, "node") == 0 || strcmp(word, "domain") == 0) return cmd_fleet_state(cmd);
     if (!types && !check && !expect && strcmp(word, "show") != 0)
-        return cmd_usage(cmd, "'%s' is none of check, show, types, expect, node, domain", word);
+        return cmd_usage(cmd, "'%s' is none of timeline, check, show, types, expect, node, domain",
+                         word);
     if (!types && path == NULL) return cmd_usage(cmd, "%s needs a FILE", word);
     mr_cleanup(mr_buf_done) struct mr_buf json;
     mr_cleanup(mr_buf_done) struct mr_buf table;

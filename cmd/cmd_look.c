@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <yyjson.h>
 
 #include "cmd.h"
@@ -135,8 +136,59 @@ static void print_fleet(yyjson_val *root)
     }
 }
 
+static bool step_changes(yyjson_val *a, yyjson_val *b)
+{
+    static const char *const names[] = {"installed", "maintenance", "reserved", "running", "free"};
+    for (size_t i = 0; a != NULL && i < MR_COUNT_OF(names); i++) {
+        if (cmd_json_u64(a, names[i], 0) != cmd_json_u64(b, names[i], 0)) return true;
+    }
+    return a == NULL;
+}
+
+/* The times at which something changes. */
+static void print_timeline(yyjson_val *root)
+{
+    static const char *const heads[] = {"RESOURCE", "FROM",    "INSTALLED", "MAINTENANCE",
+                                        "RESERVED", "RUNNING", "FREE"};
+    struct cmd_table table;
+    yyjson_val *type, *step;
+    size_t index, max, at, count;
+    cmd_table_init(&table, heads, MR_COUNT_OF(heads));
+    yyjson_arr_foreach(yyjson_obj_get(root, "types"), index, max, type)
+    {
+        yyjson_val *last = NULL;
+        yyjson_arr_foreach(yyjson_obj_get(type, "steps"), at, count, step)
+        {
+            if (!step_changes(last, step)) continue;
+            cmd_table_cell(&table, "%s", cmd_json_str(type, "resource", "?"));
+            cmd_table_cell(&table, "%s", cmd_json_str(step, "time", "?"));
+            cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(step, "installed", 0));
+            cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(step, "maintenance", 0));
+            cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(step, "reserved", 0));
+            cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(step, "running", 0));
+            cmd_table_cell(&table, "%" PRIu64, cmd_json_u64(step, "free", 0));
+            last = step;
+        }
+    }
+    cmd_table_print(&table, stdout);
+}
+
+static int timeline(struct cmd *cmd)
+{
+    char path[64];
+    uint64_t days = 56;
+    const char *given = cmd->positional_count > 1 ? cmd->positional[1] : "56";
+    if (mr_str_to_u64(mr_str_from(given), &days) != 0 || days == 0 || days > 3660)
+        return cmd_usage(cmd, "'%s' is no number of days, 1 to 3660", given);
+    (void)snprintf(path, sizeof path, "/api/timeline?days=%" PRIu64 "&steps=%" PRIu64, days,
+                   days <= 41 ? 24 * days : MR_MIN(days, (uint64_t)1000));
+    return look(cmd, path, print_timeline);
+}
+
 int cmd_verb_fleet(struct cmd *cmd)
 {
+    if (cmd->positional_count > 0 && strcmp(cmd->positional[0], "timeline") == 0)
+        return timeline(cmd);
     if (cmd->positional_count > 0) return cmd_fleet_file(cmd);
     return look(cmd, "/api/fleet", print_fleet);
 }

@@ -218,17 +218,22 @@ const struct cmd_verb cmd_verbs[] = {
      OPTIONS(options_sandbox), 1, true, cmd_verb_sandbox},
     {"usage", "", "the bill so far, in FOCUS's columns", NULL, OPTIONS(options_json), 0, false,
      cmd_verb_usage},
-    {"fleet", "[check FILE | show FILE | types | expect FILE | node ID STATE | domain ID STATE]",
+    {"fleet",
+     "[timeline [DAYS] | check FILE | show FILE | types | expect FILE | node ID STATE | domain ID "
+     "STATE]",
      "the nodes, what is free, what is to come; fleets in files",
-     "Without arguments: the nodes of the running cloud, and what is to be delivered. A fleet "
-     "file\n"
-     "(YAML) draws regions, cells, blocks and instances, with dates: "
-     "docs/reference/fleet-file.md.\n"
-     "expect tells the running cloud of such nodes, so that they can be reserved from their dates "
-     "on\n"
-     "and are given back at the end of their terms. node and domain say what became of them: up,\n"
-     "draining, down or absent.\n\n"
-     "  millrace fleet\n  millrace fleet check my-fleet.yaml\n"
+     "Without arguments: the nodes of the running cloud, and what is to be delivered. timeline: "
+     "what\n"
+     "there will be as far as is known, by deliveries, terms, maintenance, reservations and what "
+     "runs.\n"
+     "A fleet file (YAML) draws regions, cells, blocks and instances, with dates:\n"
+     "docs/reference/fleet-file.md. expect tells the running cloud of such nodes, so that they can "
+     "be\n"
+     "reserved from their dates on and are given back at the end of their terms. node and domain "
+     "say\n"
+     "what became of them: up, draining, down or absent.\n\n"
+     "  millrace fleet\n  millrace fleet timeline 90\n"
+     "  millrace fleet check my-fleet.yaml\n"
      "  millrace fleet expect docs/examples/contract-ramp.yaml\n"
      "  millrace fleet node 7 draining\n"
      "  millrace fleet show docs/examples/fleet-500k.yaml --json\n"

@@ -604,6 +604,15 @@ struct mr_window_info {
     uint64_t begin_us, end_us;
     bool maintenance, active;
 };
+/* Of one type of accelerators, in thousandths; of type 0, thousandths of vCPUs. */
+struct mr_timeline_step {
+    uint64_t time_us;
+    uint64_t installed;   /* on nodes that are up, or delivered by then */
+    uint64_t maintenance; /* of these not to be had, their term's end too */
+    uint64_t reserved;
+    uint64_t running; /* held until its expected end by what runs now, or as planned */
+    uint64_t free;    /* the rest */
+};
 struct mr_tenant_info {
     struct mr_event_tenant tenant;
     uint64_t cpu_milli, mem_mib, accel_milli; /* held now, with everything below it */
@@ -646,6 +655,10 @@ void mr_core_totals(const struct mr_core *core, struct mr_totals *ret);
 /* What is expected, by date: *cursor starts at 0; MR_ENOT_FOUND at the end. O(1) each. */
 int mr_core_delivery_next(const struct mr_core *core, uint32_t *cursor,
                           struct mr_delivery_info *ret);
+/* What there is at from_us, from_us + step_us, … (step_us > 0), as it is known now: `count` steps
+ * of the caller's. Sums: on fragmented nodes less may fit. O(leases + windows + count). */
+void mr_core_timeline(const struct mr_core *core, uint8_t type, uint64_t from_us, uint64_t step_us,
+                      struct mr_timeline_step *steps, uint32_t count);
 /* The reservations that are booked or active, maintenance too: *cursor starts at 0. O(1) each. */
 int mr_core_reservation_next(const struct mr_core *core, uint32_t *cursor,
                              struct mr_workload_info *ret);

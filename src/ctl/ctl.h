@@ -81,6 +81,7 @@ struct mr_ctl_listener {
     X(WHATIF) /* body: a change; nothing is changed */                                             \
     X(WHEN)   /* id */                                                                             \
     X(FLEET)                                                                                       \
+    X(TIMELINE)     /* query: days, steps */                                                       \
     X(NODE)         /* id; body {"state":"up|draining|down"} */                                    \
     X(DOMAIN)       /* id: of an NVLink domain, body: state of all its nodes; admin */             \
     X(NODE_SET)     /* body: capacity; admin */                                                    \

@@ -239,6 +239,8 @@ bool ctl_node_state_find(struct mr_str name, enum mr_node_state *ret); /* one of
 void ctl_node_state_take(struct mr_ctl *ctl, struct mr_ctl_call *call);
 void ctl_node_take(struct mr_ctl *ctl, struct mr_ctl_call *call); /* described or expected */
 void ctl_put_fleet(struct mr_ctl *ctl, struct mr_buf *out);
+/* ctl_timeline.c: into the call's answer, or its error. */
+void ctl_put_timeline(struct mr_ctl *ctl, struct mr_ctl_call *call);
 
 /* ctl_submit.c */
 /* Takes the submission or the batch of them in the call's body. */

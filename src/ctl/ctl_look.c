@@ -341,6 +341,9 @@ void ctl_look(struct mr_ctl *ctl, struct mr_ctl_call *call)
     case MR_CTL_FLEET:
         ctl_put_fleet(ctl, &call->out);
         break;
+    case MR_CTL_TIMELINE:
+        ctl_put_timeline(ctl, call);
+        break;
     case MR_CTL_TENANTS:
         ctl_put_tenants(ctl, call, &call->out);
         break;

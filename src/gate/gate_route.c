@@ -29,6 +29,7 @@ static const struct gate_route routes[] = {
     {MR_HTTP_GET, "/api/workloads/{id}/files/{rest}", GATE_ROLE_USER, gate_handle_file,
      MR_CTL_FILE},
     {MR_HTTP_GET, "/api/fleet", GATE_ROLE_USER, gate_handle_api, MR_CTL_FLEET},
+    {MR_HTTP_GET, "/api/timeline", GATE_ROLE_USER, gate_handle_api, MR_CTL_TIMELINE},
     {MR_HTTP_POST, "/api/nodes", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_NODE_SET},
     {MR_HTTP_POST, "/api/nodes/{id}", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_NODE},
     {MR_HTTP_POST, "/api/domains/{id}", GATE_ROLE_ADMIN, gate_handle_api, MR_CTL_DOMAIN},

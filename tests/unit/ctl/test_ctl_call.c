@@ -471,6 +471,16 @@ static void a_ramp_is_expected_booked_and_comes(void **state)
     assert_non_null(strstr(w->out, "\"deliveries\":[{\"nodes\":4,\"late\":false,\"from\":\""));
     assert_int_equal(world_ask(w, MR_CTL_RESERVATIONS, ADMIN, 0, NULL), 0);
     assert_non_null(strstr(w->out, "\"end\":null"));
+    struct mr_ctl_call call = {.op = MR_CTL_TIMELINE, .query = MR_STR("days=4&steps=4")};
+    assert_int_equal(world_ask_call(w, &call), 0);
+    assert_non_null(strstr(
+        w->out, "{\"step_s\":86400,\"types\":[{\"resource\":\"vCPU\",\"steps\":[{\"time\":\""));
+    assert_non_null(strstr(w->out,
+                           "\"installed\":16,\"maintenance\":0,\"reserved\":8,\"running\":0,"
+                           "\"free\":8}"));
+    call = (struct mr_ctl_call){.op = MR_CTL_TIMELINE, .query = MR_STR("days=0")};
+    assert_int_equal(world_ask_call(w, &call), MR_EINVALID);
+    assert_string_equal(w->problem, "days: wants 1 to 3660");
     world_pass(w, 7202000000);
     assert_int_equal(world_ask(w, MR_CTL_NODE, ADMIN, 4, "{\"state\":\"up\"}"), 0);
     assert_int_equal(world_ask(w, MR_CTL_NODE, ADMIN, 5, "{\"state\":\"absent\"}"), 0);

@@ -39,6 +39,7 @@ static void calls_carry_id_query_body_and_who_asks(void **state)
         {"GET", "/api/workloads/7/why", MR_CTL_WHY, 7},
         {"GET", "/api/workloads/7/when", MR_CTL_WHEN, 7},
         {"GET", "/api/fleet", MR_CTL_FLEET, 0},
+        {"GET", "/api/timeline", MR_CTL_TIMELINE, 0},
         {"POST", "/api/nodes", MR_CTL_NODE_SET, 0},
         {"POST", "/api/nodes/3", MR_CTL_NODE, 3},
         {"POST", "/api/domains/4", MR_CTL_DOMAIN, 4},
