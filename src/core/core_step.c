@@ -104,8 +104,12 @@ static void nodes_state(struct mr_core *core, const struct mr_event_node_state *
     if (domain == 0 || domain > core->limits.domains) return;
     node = core_place(core, core_place_slot(core, CORE_DOMAIN, domain))->node_first;
     while (node != 0) {
-        uint32_t next = core_node(core, node)->place_next;
-        core_node_state(core, node, event->state);
+        const struct core_node *n = core_node(core, node);
+        uint32_t next = n->place_next;
+        bool fails = event->state == MR_NODE_DOWN || event->state == MR_NODE_DRAINING;
+        bool there =
+            n->state != MR_NODE_EXPECTED; /* else it cannot fail, but come or be given up */
+        if (there || !fails) core_node_state(core, node, event->state);
         node = next;
     }
 }

@@ -143,7 +143,10 @@ static int read_nodes(struct mr_ctl *ctl, const struct ctl_fields *f, struct des
     if (error == 0 && (id == 0 || cpu == 0 || mem == 0))
         error = ctl_field_wrong(f, "id", "id, cpu_milli and mem_mib are needed");
     if (error == 0 && id + count - 1 > limits->nodes)
-        error = ctl_field_wrong(f, "count", "the last id would be above %u", limits->nodes);
+        error = ctl_field_wrong(f, "count",
+                                "the last id would be above %u, which is all that this home holds "
+                                "(`millrace up --size fleet` makes larger ones)",
+                                limits->nodes);
     d->first.id.v = (uint32_t)id;
     d->first.cpu_milli = (uint32_t)cpu;
     d->first.mem_mib = (uint32_t)mem;

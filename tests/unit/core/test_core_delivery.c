@@ -307,6 +307,25 @@ static void domains_that_come_are_booked_whole(void **state)
     cloud_done(&c);
 }
 
+static void a_rack_that_fails_takes_nothing_that_has_not_come(void **state)
+{
+    (void)state;
+    struct cloud c;
+    one_node(&c);
+    node_set_in(&c, 2, 8, 1, 0, 0);
+    expect_in(&c, 3, DAY, 1);
+    struct mr_event rack = {.kind = MR_EVENT_NODE_STATE,
+                            .u.node_state = {.domain = 1, .state = MR_NODE_DOWN}};
+    cloud_step(&c, rack);
+    assert_int_equal(node_is(&c, 2), MR_NODE_DOWN);
+    assert_int_equal(node_is(&c, 3), MR_NODE_EXPECTED);
+    rack.u.node_state.state = MR_NODE_UP; /* the whole rack is there */
+    cloud_step(&c, rack);
+    assert_int_equal(node_is(&c, 2), MR_NODE_UP);
+    assert_int_equal(node_is(&c, 3), MR_NODE_UP);
+    cloud_done(&c);
+}
+
 static void what_is_expected_outlives_a_restart(void **state)
 {
     (void)state;
@@ -344,6 +363,7 @@ int main(void)
         cmocka_unit_test(why_names_the_delivery_that_is_enough),
         cmocka_unit_test(a_term_ends_as_a_maintenance_begins),
         cmocka_unit_test(domains_that_come_are_booked_whole),
+        cmocka_unit_test(a_rack_that_fails_takes_nothing_that_has_not_come),
         cmocka_unit_test(what_is_expected_outlives_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
