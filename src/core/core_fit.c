@@ -16,23 +16,6 @@
 /* --- shapes --------------------------------------------------------------------------------------
  */
 
-struct core_request core_request_make(const struct mr_core *core, uint32_t workload,
-                                      uint32_t tasks_min, uint32_t tasks_max)
-{
-    const struct core_workload *w = core_workload(core, workload);
-    bool service = core_is_service(w);
-    return (struct core_request){.shape = &w->shape,
-                                 .topology =
-                                     service ? MR_TOPOLOGY_ANY : (enum mr_topology)w->topology,
-                                 .tasks_min = tasks_min,
-                                 .tasks_max = tasks_max,
-                                 .segment = w->segment,
-                                 .world_max = tasks_max,
-                                 .spread = (enum mr_spread)w->spread,
-                                 .spread_max = w->spread_max,
-                                 .workload = workload};
-}
-
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type)
 {
     if (shape->accel_milli == 0) return true;

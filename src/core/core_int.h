@@ -245,6 +245,11 @@ struct core_workload {
     uint8_t exclusive; /* enum mr_exclusive */
 };
 
+static inline bool core_is_service(const struct core_workload *w)
+{
+    return w->kind == MR_KIND_SERVICE || w->kind == MR_KIND_POOL;
+}
+
 struct core_lease {
     uint64_t id, devices, started_us, billed_us;
     uint64_t rest[3]; /* of cpu, memory and accelerators: fractions not charged yet */
@@ -599,8 +604,21 @@ struct core_request {
 };
 /* Room for so many tasks of the workload, by its rules; its shape is not copied. A service's
  * replicas are placed one by one: it has no topology. */
-struct core_request core_request_make(const struct mr_core *core, uint32_t workload,
-                                      uint32_t tasks_min, uint32_t tasks_max);
+static inline struct core_request core_request_make(const struct mr_core *core, uint32_t workload,
+                                                    uint32_t tasks_min, uint32_t tasks_max)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    return (struct core_request){.shape = &w->shape,
+                                 .topology = core_is_service(w) ? MR_TOPOLOGY_ANY
+                                                                : (enum mr_topology)w->topology,
+                                 .tasks_min = tasks_min,
+                                 .tasks_max = tasks_max,
+                                 .segment = w->segment,
+                                 .world_max = tasks_max,
+                                 .spread = (enum mr_spread)w->spread,
+                                 .spread_max = w->spread_max,
+                                 .workload = workload};
+}
 bool core_shape_accepts(const struct mr_shape *shape, uint32_t type);
 /* What one task needs of it: thousandths of a vCPU or a device, MiB. */
 uint64_t core_shape_needs(const struct mr_shape *shape, enum mr_resource resource);
@@ -806,7 +824,6 @@ void core_workload_wait(struct mr_core *core, uint32_t workload); /* joins its c
 void core_queue_leave(struct mr_core *core, uint32_t workload);   /* with the room that it holds */
 void core_workload_end(struct mr_core *core, uint32_t workload, enum mr_state state);
 bool core_workload_room(struct mr_core *core); /* forgets the oldest ended one when full */
-bool core_is_service(const struct core_workload *w);
 
 /* core_gang.c */
 bool core_gang_try(struct mr_core *core, uint32_t workload, struct mr_reason *ret_reason,

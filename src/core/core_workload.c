@@ -23,11 +23,6 @@ static const uint32_t state_next[MR_STATE_COUNT] = {
     [MR_STATE_COMPLETING] = BIT(PENDING) | BIT(RUNNING) | ENDS,
 };
 
-bool core_is_service(const struct core_workload *w)
-{
-    return w->kind == MR_KIND_SERVICE || w->kind == MR_KIND_POOL;
-}
-
 uint32_t core_workload_find(const struct mr_core *core, uint64_t id)
 {
     if (id == 0) return 0;
