@@ -28,6 +28,18 @@ bool core_shape_accepts(const struct mr_shape *shape, uint32_t type)
     return any;
 }
 
+/* Bits of the types of nodes that do: what lies on none is left out. */
+static uint32_t types_accepted(const struct mr_core *core, const struct mr_shape *shape)
+{
+    uint32_t listed = 0;
+    if (shape->accel_milli == 0) return core->types_present;
+    for (uint32_t i = 0; i < MR_SHAPE_ALTERNATIVES; i++) {
+        listed |= (uint32_t)1 << (shape->accel_types[i] % MR_ACCEL_TYPES_MAX);
+    }
+    listed &= ~(uint32_t)1;
+    return core->types_present & (listed != 0 ? listed : ~(uint32_t)1);
+}
+
 /* Stable: types that are equal in price, or have equally much free, stay as listed. A gang by fit
  * takes the type that has least left. */
 static void types_sort(const struct mr_core *core, enum mr_accel_order order, uint8_t *types,
@@ -65,7 +77,8 @@ uint32_t core_shape_types(const struct mr_core *core, const struct mr_shape *sha
         types_sort(core, (enum mr_accel_order)shape->accel_order, types, count);
         return count;
     }
-    for (uint32_t type = 1; type < MR_ACCEL_TYPES_MAX; type++) {
+    for (uint32_t left = types_accepted(core, shape); left != 0; left &= left - 1) {
+        uint32_t type = (uint32_t)__builtin_ctz(left);
         if (core->type_nodes_up[type] > 0) types[count++] = (uint8_t)type;
     }
     return count;
@@ -398,8 +411,8 @@ static void supply_of(const struct mr_core *core, const struct mr_shape *shape,
                       enum mr_resource resource, uint64_t *ret_largest, uint64_t *ret_free)
 {
     uint64_t largest = 0, free = 0;
-    for (uint32_t type = 0; type < MR_ACCEL_TYPES_MAX; type++) {
-        if (!core_shape_accepts(shape, type)) continue;
+    for (uint32_t left = types_accepted(core, shape); left != 0; left &= left - 1) {
+        uint32_t type = (uint32_t)__builtin_ctz(left);
         if (core->largest_count[type][resource] > 0) {
             largest = MR_MAX(largest, (uint64_t)core->largest[type][resource]);
         }

@@ -537,6 +537,7 @@ static uint32_t node_amount(const struct core_node *n, enum mr_resource resource
 
 static void largest_add(struct mr_core *core, const struct core_node *n)
 {
+    core->types_present |= (uint32_t)1 << n->accel_type;
     for (uint32_t r = 0; r < MR_RESOURCE_COUNT; r++) {
         uint32_t amount = node_amount(n, (enum mr_resource)r);
         uint32_t *largest = &core->largest[n->accel_type][r];
@@ -574,6 +575,8 @@ static void largest_remove(struct mr_core *core, uint32_t node)
             }
         }
     }
+    if (core->largest_count[n->accel_type][0] == 0) /* it was the last of its type */
+        core->types_present &= ~((uint32_t)1 << n->accel_type);
 }
 
 static void up_count(struct mr_core *core, struct core_node *n, int sign)

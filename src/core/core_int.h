@@ -379,7 +379,8 @@ struct mr_core {
     /* placement by value: core_value.h */
     uint64_t fit_born, fit_arrivals, fit_built_milli;
     uint32_t fit_epoch, fit_stale; /* epoch: of the futures; 0: none yet */
-    uint32_t fit_hand, pad4;
+    uint32_t fit_hand;
+    uint32_t types_present; /* bits: some node has such accelerators, or none (0), in any state */
     /* queue */
     uint32_t wait_first[CORE_WAIT_BUCKETS];
     uint32_t victim_first[MR_PRIORITY_COUNT * MR_ACCEL_TYPES_MAX];
