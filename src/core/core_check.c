@@ -318,10 +318,13 @@ static void states_count_check(struct core_check *check)
     }
     core_check_holds(check, groups == 0, "(7) nodes are counted by their whole devices");
     uint64_t closed = 0;
+    uint32_t types = 0;
     for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
         const struct core_node *n = core_node(core, i);
         closed += n->state == MR_NODE_UP && n->closed != 0;
+        if (n->state != MR_NODE_ABSENT) types |= (uint32_t)1 << n->accel_type;
     }
+    core_check_holds(check, types == core->types_present, "(8) the types of nodes are known");
     core_check_holds(check, states + closed == core->nodes_by_state[MR_NODE_UP],
                      "(7) every node that is up is counted in one state");
 }
@@ -331,7 +334,6 @@ static void fleet_sums_check(struct core_check *check)
     const struct mr_core *core = check->core;
     uint64_t cpu = 0, mem = 0, accel = 0, cpu_free = 0, mem_free = 0, accel_free = 0;
     uint64_t places = 0, nodes = 0, up = 0, suspects = 0;
-    uint32_t types = 0;
     for (uint32_t i = 1; i < core->tables[CORE_NODES].used; i++) {
         const struct core_node *n = core_node(core, i);
         cpu_free += n->cpu_indexed;
@@ -339,7 +341,6 @@ static void fleet_sums_check(struct core_check *check)
         accel_free += n->accel_indexed;
         node_sketch(core, n, &places, &nodes);
         suspects += n->suspect;
-        if (n->state != MR_NODE_ABSENT) types |= (uint32_t)1 << n->accel_type;
         core_check_holds(check, !n->suspect || n->state == MR_NODE_DRAINING,
                          "(8) a suspect drains");
         if (n->state != MR_NODE_UP) continue;
@@ -352,7 +353,6 @@ static void fleet_sums_check(struct core_check *check)
                      cpu == core->cpu_milli && mem == core->mem_mib && accel == core->accel_milli &&
                          up == core->nodes_by_state[MR_NODE_UP],
                      "(8) the fleet's sums are those of the nodes that are up");
-    core_check_holds(check, types == core->types_present, "(8) the types of nodes are known");
     core_check_holds(check, suspects == core->suspects, "(8) suspects are counted");
     core_check_holds(check,
                      cpu_free == core->cpu_free_milli && mem_free == core->mem_free_mib &&
