@@ -149,7 +149,8 @@ static void nodes_add(struct mr_core *core, uint32_t place, int32_t count)
     }
 }
 
-/* The newest word about where a place lies counts. True: nodes lie elsewhere now. */
+/* The newest word about where a place lies counts. True: it lies elsewhere now, with what is in it,
+ * and with the node that said so. */
 static bool place_move(struct mr_core *core, uint32_t place, uint32_t parent)
 {
     struct core_place *p = core_place(core, place);
@@ -181,7 +182,7 @@ static bool place_move(struct mr_core *core, uint32_t place, uint32_t parent)
     }
     nodes_add(core, parent, (int32_t)p->nodes);
     place_whole_add(core, parent, place, 1);
-    return p->nodes > 0;
+    return true;
 }
 
 static void node_attach(struct mr_core *core, uint32_t node, uint32_t place)

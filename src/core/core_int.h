@@ -739,9 +739,9 @@ uint32_t core_segment_plan(struct mr_core *core, const struct core_request *requ
                            uint8_t *ret_type);
 /* Each segment of the plan's first `world` tasks lies in one domain. */
 bool core_segments_sound(const struct mr_core *core, uint32_t segment, uint32_t world);
-/* Adds one segment to the plan, all of it on that node. False: it does not fit there. */
-bool core_segment_on(struct mr_core *core, uint32_t node, uint32_t type,
-                     const struct core_request *request);
+/* Adds up to so many segments to the plan, on that node; returns how many fit there. */
+uint32_t core_segments_on(struct mr_core *core, uint32_t node, uint32_t type,
+                          const struct core_request *request, uint32_t most);
 /* Whether as many as the request needs fit now; true when there are too many domains to look at. */
 bool core_segments_hold(const struct mr_core *core, uint32_t type,
                         const struct core_request *request);

@@ -109,43 +109,48 @@ bool core_segments_sound(const struct mr_core *core, uint32_t segment, uint32_t 
 
 /* --- planning -------------------------------------------------------------------------------- */
 
-bool core_segment_on(struct mr_core *core, uint32_t node, uint32_t type,
-                     const struct core_request *request)
+/* Those of one domain or node are planned at once: exclusive work takes each node whole. */
+
+uint32_t core_segments_on(struct mr_core *core, uint32_t node, uint32_t type,
+                          const struct core_request *request, uint32_t most)
 {
-    uint32_t segment = request->segment;
-    if (segment > MR_TASKS_PER_NODE_MAX) return false;
-    return core_node_fit(core, node, type, request->shape, segment) == segment &&
-           core_plan_add(core, node, request->shape, segment);
+    uint32_t segment = request->segment, kept = core->plan_count;
+    uint64_t tasks = MR_MIN((uint64_t)most * segment, (uint64_t)MR_TASKS_PER_NODE_MAX);
+    uint32_t fit = core_node_fit(core, node, type, request->shape, (uint32_t)tasks) / segment;
+    if (fit == 0) return 0;
+    if (core_plan_add(core, node, request->shape, fit * segment)) return fit;
+    core_plan_cut(core, request->shape, kept);
+    return 0;
 }
 
-/* One more, anywhere: in the tightest domain that has room, else on a node. */
-static bool segment_add(struct mr_core *core, uint32_t type, const struct core_request *request)
-{
-    const struct mr_shape *shape = request->shape;
-    uint32_t segment = request->segment;
-    uint32_t domain = core_place_find(core, CORE_DOMAIN, type, shape, segment);
-    if (domain != 0) return core_plan_within(core, domain, type, shape, segment);
-    if (segment > MR_TASKS_PER_NODE_MAX) return false;
-    uint32_t node = core_node_find(core, type, shape, segment);
-    return node != 0 && core_plan_add(core, node, shape, segment);
-}
-
-/* Segments into the place alone: a domain, or the nodes of another one that are in none. */
+/* Into the place alone: a domain, or the nodes of another one that are in none. */
 static uint32_t segments_here(struct mr_core *core, uint32_t place, uint32_t type,
                               const struct core_request *request, uint32_t most)
 {
+    const struct mr_shape *shape = request->shape;
     uint32_t placed = 0, segment = request->segment;
     if (core_place(core, place)->level == CORE_DOMAIN) {
-        while (placed < most && core_plan_within(core, place, type, request->shape, segment))
-            placed++;
-        return placed;
+        placed = fit_here(core, place, type, request, most);
+        if (placed == 0) return 0;
+        return core_plan_within(core, place, type, shape, placed * segment) ? placed : 0;
     }
     uint32_t node = core_place(core, place)->node_first;
-    for (; node != 0; node = core_node(core, node)->place_next) {
-        while (placed < most && core_segment_on(core, node, type, request))
-            placed++;
+    for (; node != 0 && placed < most; node = core_node(core, node)->place_next) {
+        placed += core_segments_on(core, node, type, request, most - placed);
     }
     return placed;
+}
+
+/* More of them anywhere: in the tightest domain that has room for one, else on a node. */
+static uint32_t segments_add(struct mr_core *core, uint32_t type,
+                             const struct core_request *request, uint32_t most)
+{
+    uint32_t segment = request->segment;
+    uint32_t domain = core_place_find(core, CORE_DOMAIN, type, request->shape, segment);
+    if (domain != 0) return segments_here(core, domain, type, request, most);
+    if (segment > MR_TASKS_PER_NODE_MAX) return 0;
+    uint32_t node = core_node_find(core, type, request->shape, segment);
+    return node != 0 ? core_segments_on(core, node, type, request, most) : 0;
 }
 
 /* Segments into the domains below the place, in their order; returns how many. */
@@ -223,8 +228,10 @@ uint32_t core_segment_plan(struct mr_core *core, const struct core_request *requ
     for (uint32_t i = 0; i < count && least <= most; i++) {
         uint32_t placed = 0;
         if (core_topology_unbounded(request->topology)) {
-            while (placed < most && segment_add(core, types[i], request))
-                placed++;
+            uint32_t more = 1;
+            for (; more > 0 && placed < most; placed += more) {
+                more = segments_add(core, types[i], request, most - placed);
+            }
         } else {
             placed = plan_in_place(core, types[i], request, least, most);
         }

@@ -245,16 +245,21 @@ static uint32_t plan_on_node(struct mr_core *core, const struct core_request *re
     return 0;
 }
 
-/* One more segment on the reservation's nodes of the window's domain. */
-static bool segment_add(struct mr_core *core, const struct core_request *request, uint32_t type,
-                        uint32_t node)
+/* As many segments as fit, up to so many, on the reservation's nodes of the node's domain. */
+static uint32_t segments_add(struct mr_core *core, const struct core_request *request,
+                             uint32_t type, uint32_t node, uint32_t most)
 {
     uint32_t domain = core_place_above(core, core_node(core, node)->place, CORE_DOMAIN);
     uint32_t kept = core->plan_count, segment = request->segment;
-    if (domain == 0) return core_segment_on(core, node, type, request);
-    if (windows_fill(core, domain, type, request->shape, segment) == segment) return true;
+    if (domain == 0) return core_segments_on(core, node, type, request, most);
+    uint32_t fit = windows_fill(core, domain, type, request->shape, most * segment);
+    uint32_t whole = fit / segment * segment;
+    if (fit == whole) return fit / segment;
+    core_plan_cut(core, request->shape, kept); /* once more, without the rest */
+    if (whole == 0) return 0;
+    if (windows_fill(core, domain, type, request->shape, whole) == whole) return whole / segment;
     core_plan_cut(core, request->shape, kept);
-    return false;
+    return 0;
 }
 
 /* Whole segments; within one block or cell only by luck, then they are none. */
@@ -263,10 +268,9 @@ static uint32_t plan_segments(struct mr_core *core, const struct core_request *r
 {
     uint32_t world = MR_MIN(request->tasks_max, request->world_max), segment = request->segment;
     uint32_t placed = 0, at = core_reserved(core, core->view_reserved)->window_first;
-    for (; at != 0; at = core_window(core, at)->of_next) {
-        while (placed + segment <= world &&
-               segment_add(core, request, type, core_window(core, at)->node))
-            placed += segment;
+    for (; at != 0 && placed + segment <= world; at = core_window(core, at)->of_next) {
+        uint32_t most = (world - placed) / segment;
+        placed += segment * segments_add(core, request, type, core_window(core, at)->node, most);
     }
     if (placed >= request->tasks_min && core_topology_unbounded(request->topology)) return placed;
     core_plan_drop(core, request->shape);

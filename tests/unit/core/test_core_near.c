@@ -165,6 +165,18 @@ static void a_domain_that_moves_to_another_block_tears_what_the_block_held(void 
     assert_int_equal(state_of(&c, domain), MR_STATE_RUNNING); /* it moved whole, if at all */
 }
 
+static void a_domain_of_one_node_moves_like_others(void **state)
+{
+    (void)state;
+    for (uint32_t node = 19; node <= 20; node++)
+        node_set_in(&c, node, 8, node - 15, 3, 1);
+    struct mr_event event = gang(2, 0, MR_TOPOLOGY_BLOCK);
+    event.u.submit.shape.accel_milli = 8000;
+    uint64_t id = running(event);
+    moves(id, 0, domain_of(id, 0), 4);
+    assert_int_equal(state_of(&c, id), MR_STATE_COMPLETING);
+}
+
 static void a_claim_that_is_torn_apart_is_made_anew(void **state)
 {
     (void)state;
@@ -234,6 +246,7 @@ int main(void)
         CASE(who_asked_for_no_place_stays),
         CASE(a_gang_within_a_domain_follows_no_node_out_of_it),
         CASE(a_domain_that_moves_to_another_block_tears_what_the_block_held),
+        CASE(a_domain_of_one_node_moves_like_others),
         CASE(a_claim_that_is_torn_apart_is_made_anew),
         CASE(the_next_run_of_a_gang_that_is_mended_is_torn_too),
         CASE(what_is_kept_is_not_mended_where_it_is_torn),

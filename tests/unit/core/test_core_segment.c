@@ -214,6 +214,23 @@ static void segments_lie_on_the_nodes_of_a_reservation(void **state)
     cloud_done(&c);
 }
 
+static void segments_of_exclusive_work_share_its_nodes(void **state)
+{
+    (void)state;
+    uint32_t by[9];
+    domains(1, 2);
+    node_set_in(&c, 13, 4, 0, 0, 0); /* in no domain */
+    node_set_in(&c, 14, 4, 0, 0, 0);
+    struct mr_event event = segmented(24, 2);
+    event.u.submit.shape = (struct mr_shape){.cpu_milli = 10000, .mem_mib = 1024};
+    event.u.submit.exclusive = MR_EXCLUSIVE_NODE;
+    uint64_t id = submit(&c, event); /* six tasks on each of the four nodes */
+    assert_int_equal(state_of(&c, id), MR_STATE_RUNNING);
+    assert_int_equal(info(&c, id).lease_count, 4);
+    spread_of(id, 2, by);
+    cloud_done(&c);
+}
+
 static void sizes_are_multiples(void **state)
 {
     (void)state;
@@ -244,6 +261,7 @@ int main(void)
         cmocka_unit_test(spares_lie_in_the_domains_of_the_segments_and_fill_in),
         cmocka_unit_test(a_lost_domain_is_no_half_segment),
         cmocka_unit_test(segments_lie_on_the_nodes_of_a_reservation),
+        cmocka_unit_test(segments_of_exclusive_work_share_its_nodes),
         cmocka_unit_test(sizes_are_multiples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
