@@ -123,7 +123,8 @@ static uint32_t place_around(const struct mr_core *core, uint32_t node, uint32_t
     return found;
 }
 
-bool core_apart_bar(struct mr_core *core, uint32_t workload)
+/* `live`: what stops already bars nothing. */
+static bool bar(struct mr_core *core, uint32_t workload, bool live)
 {
     const struct core_workload *w = core_workload(core, workload);
     bool any = false;
@@ -138,11 +139,28 @@ bool core_apart_bar(struct mr_core *core, uint32_t workload)
         uint32_t lease = at == w->apart ? 0 : core_workload(core, other->workload)->lease_first;
         for (; lease != 0; lease = core_lease(core, lease)->of_next) {
             uint32_t node = core_lease(core, lease)->node, place = place_around(core, node, by);
+            if (live && core_lease(core, lease)->state == MR_LEASE_STOPPING) continue;
             *(place != 0 ? place_mark(core, place) : node_mark(core, node)) = core->barred_epoch;
             any = true;
         }
     }
     return any;
+}
+
+bool core_apart_bar(struct mr_core *core, uint32_t workload)
+{
+    return bar(core, workload, false);
+}
+
+uint32_t core_apart_torn(struct mr_core *core, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    if (w->apart == 0 || !bar(core, workload, true)) return 0;
+    for (uint32_t i = w->lease_first; i != 0; i = core_lease(core, i)->of_next) {
+        const struct core_lease *l = core_lease(core, i);
+        if (l->state != MR_LEASE_STOPPING && core_apart_barred(core, l->node)) return i;
+    }
+    return 0;
 }
 
 bool core_apart_barred(const struct mr_core *core, uint32_t node)
@@ -212,41 +230,6 @@ uint32_t core_apart_find(const struct mr_core *core, uint32_t type, const struct
     uint32_t node = look_at(&look, type);
     MR_INVARIANT(2, node == 0 || !core_apart_barred(core, node));
     return node;
-}
-
-/* --- nodes that move ------------------------------------------------------------------------- */
-
-static bool is_kept_apart(const struct mr_core *core, uint32_t node)
-{
-    for (uint32_t i = core_node(core, node)->lease_first; i != 0;
-         i = core_lease(core, i)->node_next) {
-        if (core_workload(core, core_lease(core, i)->workload)->apart != 0) return true;
-    }
-    return false;
-}
-
-static void moved(struct mr_core *core, uint32_t node)
-{
-    if (!is_kept_apart(core, node)) return;
-    core_trace(core, "node %u lies elsewhere: its %u leases are lost", node,
-               core_node(core, node)->lease_count);
-    core_node_lost(core, node);
-}
-
-void core_apart_moves(struct mr_core *core, const struct mr_event_node *event)
-{
-    if (event->domain > core->limits.domains || event->block > core->limits.blocks) return;
-    uint32_t domain = core_place_slot(core, CORE_DOMAIN, event->domain);
-    uint32_t block = core_place_slot(core, CORE_BLOCK, event->block);
-    uint32_t at = core_node(core, event->id.v)->place;
-    bool same = core_place_above(core, at, CORE_DOMAIN) == domain &&
-                core_place_above(core, at, CORE_BLOCK) == block;
-    if (!same) moved(core, event->id.v);
-    if (domain == 0 || core_place_above(core, domain, CORE_BLOCK) == block) return;
-    uint32_t node = core_place(core, domain)->node_first; /* all of it moves */
-    for (; node != 0; node = core_node(core, node)->place_next) {
-        moved(core, node);
-    }
 }
 
 /* --- why not --------------------------------------------------------------------------------- */

@@ -293,11 +293,8 @@ static void apart_check(struct core_check *check)
     for (uint32_t i = 1; check->text == NULL && i < core->tables[CORE_WORKLOADS].used; i++) {
         const struct core_workload *w = core_workload(core, i);
         if (w->phase == CORE_FREE || w->apart == 0) continue;
-        (void)core_apart_bar(core, i);
-        for (uint32_t at = w->lease_first; at != 0; at = core_lease(core, at)->of_next) {
-            core_check_holds(check, !core_apart_barred(core, core_lease(core, at)->node),
-                             "(27) what is kept apart shares no place");
-        }
+        core_check_holds(check, core_apart_torn(core, i) == 0,
+                         "(27) what is kept apart shares no place");
     }
 }
 

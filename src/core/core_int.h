@@ -708,8 +708,9 @@ uint32_t core_apart_find(const struct mr_core *core, uint32_t type, const struct
                          uint32_t tasks);
 /* A lease of it has ended: others of its group may fit where they did not. */
 void core_apart_freed(struct mr_core *core, uint32_t workload);
-/* What is kept apart on nodes that move with this event is lost. */
-void core_apart_moves(struct mr_core *core, const struct mr_event_node *event);
+/* A lease or claim of it that goes on where another of its group does, since nodes moved; 0: none.
+ */
+uint32_t core_apart_torn(struct mr_core *core, uint32_t workload);
 /* As core_alone_why, of work that has room where it may not lie. */
 void core_apart_why(struct mr_core *core, uint32_t workload, const struct core_request *request,
                     struct mr_reason *ret);

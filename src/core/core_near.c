@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What was placed together stays together: the tasks of a segment in their NVLink domain, those of
- * a gang with a narrow topology in their place, also when nodes are described as lying elsewhere.
+ * a gang with a narrow topology in their place, also when nodes are described as lying elsewhere;
+ * and what is kept apart stays apart.
  *
  * A description that moves a node, or a place with the nodes in it, is taken as it is: a machine
  * lies where it lies. A claim that it tears apart is made anew. A gang that runs and is torn apart
@@ -105,6 +106,25 @@ bool core_near_plan_holds(const struct mr_core *core, uint32_t workload, uint32_
 /* --- when nodes move --------------------------------------------------------------------------
  */
 
+/* What of it lies where others of its group are goes: a gang, or single replicas. */
+static bool apart_keep(struct mr_core *core, uint32_t workload)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    uint32_t lease = core_apart_torn(core, workload);
+    if (lease == 0) return false;
+    core_trace(core, "workload %llu lies too near to others", (unsigned long long)w->id);
+    for (; lease != 0; lease = core_apart_torn(core, workload)) {
+        if (core_lease(core, lease)->state == CORE_LEASE_CLAIM)
+            core_claim_lost(core, workload);
+        else if (core_is_service(w))
+            core_service_replica_stop(core, lease, true);
+        else
+            core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_PREEMPTED, true);
+    }
+    if (core_is_service(w) && w->phase == CORE_ACTIVE) core_service_update(core, workload);
+    return true;
+}
+
 /* True when it was torn apart: then some of its leases may be gone. */
 static bool torn(struct mr_core *core, uint32_t workload)
 {
@@ -112,12 +132,12 @@ static bool torn(struct mr_core *core, uint32_t workload)
     bool claim = w->claimed > 0 && !core_near_holds(core, workload, true);
     bool run = w->phase == CORE_ACTIVE && !core_near_holds(core, workload, false);
     if (claim) core_claim_lost(core, workload);
-    if (!run) return claim;
-    core_trace(core, "workload %llu does not lie together any more",
-               (unsigned long long)core_workload(core, workload)->id);
-    core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_PREEMPTED, true);
-    MR_INVARIANT(1, w->phase != CORE_ACTIVE && w->claimed == 0);
-    return true;
+    if (run) {
+        core_trace(core, "workload %llu does not lie together any more", (unsigned long long)w->id);
+        core_gang_stop(core, workload, CORE_OUTCOME_REQUEUE, MR_STATE_PREEMPTED, true);
+        MR_INVARIANT(1, w->phase != CORE_ACTIVE && w->claimed == 0);
+    }
+    return apart_keep(core, workload) || claim || run;
 }
 
 void core_near_node_moved(struct mr_core *core, uint32_t node)

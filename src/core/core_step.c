@@ -24,7 +24,6 @@ void core_emit(struct mr_core *core, const struct mr_effect *effect)
 static bool node_change(struct mr_core *core, const struct mr_event_node *event,
                         uint32_t *ret_moved)
 {
-    core_apart_moves(core, event);
     bool lent = core_alone_node_changes(core, event);
     bool set = core_node_set(core, event, ret_moved);
     if (lent) core_alone_node_changed(core, event->id.v);

@@ -229,7 +229,11 @@ static void nodes_that_move_do_not_bring_them_together(void **state)
     all_leases(&c, one, MR_EVENT_LEASE_STARTED);
     all_leases(&c, two, MR_EVENT_LEASE_STARTED);
     uint32_t node = node_of(one, 0);
-    node_set_in(&c, node, 4, domain_of(two, 0), 1, 1); /* into the other's rack */
+    uint64_t lease = lease_of(&c, one, 0).id.v;
+    node_set_in(&c, node, 4, domain_of(two, 0), 1, 1);  /* into the other's rack */
+    assert_int_equal(lease_of(&c, one, 0).id.v, lease); /* it is asked to stop, not given up */
+    assert_int_equal(state_of(&c, two), MR_STATE_RUNNING);
+    exited(&c, lease, MR_EXIT_SIGNAL, 15);
     tick(&c, MINUTE);
     assert_int_equal(info(&c, one).tasks, 1);
     assert_int_not_equal(node_of(one, 0), node);
