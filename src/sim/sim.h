@@ -52,7 +52,7 @@ struct mr_sim_report {
     struct mr_sim_faults faults;
     enum mr_sim_verdict verdict;
     char invariant[300];  /* what broke, with its numbers; empty when fine */
-    char conditions[300]; /* what was drawn, one line */
+    char conditions[400]; /* what was drawn, one line */
 };
 /* Runs one seed to its end. Not reentrant: it replaces the process's allocator and panic hook while
  * it runs, and must be the only user of base then. 0, or MR_ENO_MEMORY. */

@@ -10,7 +10,8 @@
  *  (W6) tokens billed are tokens decoded;
  *  (W7) the ledger has no hole, and a replay of the journal gives the same state;
  *  (W8) work that can go on does: else the verdict is stuck;
- *  (W9) a job that nothing disturbed is billed for as long as its tasks ran, whoever saw it.
+ *  (W9) a job that nothing disturbed is billed for as long as its tasks ran, whoever saw it;
+ *  (W10) a run lies as its topology, segments and bound ask: sim_place.c.
  *
  * Owns: nothing.
  */
@@ -52,14 +53,25 @@ static void check_beside(struct sim *sim, const struct mr_workload_info *rules,
     if (broken != NULL) sim_verdict(sim, MR_SIM_WRONG, "W1: node %u %s", other->node, broken);
 }
 
-/* Somebody of its group lies on the node. */
+static bool is_near(const struct sim *sim, uint32_t a, uint32_t b, enum mr_spread by)
+{
+    uint32_t domain = sim_place_of(sim, a, MR_TOPOLOGY_DOMAIN);
+    uint32_t block = sim_place_of(sim, a, MR_TOPOLOGY_BLOCK);
+    if (a == b) return true;
+    if (by == MR_SPREAD_NODE) return false;
+    if (domain != 0 && domain == sim_place_of(sim, b, MR_TOPOLOGY_DOMAIN)) return true;
+    return by == MR_SPREAD_BLOCK && block != 0 && block == sim_place_of(sim, b, MR_TOPOLOGY_BLOCK);
+}
+
+/* Somebody of its group lies on the node, or near by as far as either of them asks. */
 static bool is_barred(struct sim *sim, const struct mr_workload_info *info, uint32_t node)
 {
     for (size_t i = 0; info->apart != 0 && i < sim->engine.capacity; i++) {
         const struct sim_lease *lease = &sim->engine.leases[i];
-        if (!is_held(lease) || lease->node != node || lease->workload == info->id.v) continue;
+        if (!is_held(lease) || lease->workload == info->id.v) continue;
         const struct mr_workload_info other = rules_of(sim, lease->workload);
-        if (other.apart == info->apart && other.tenant.v == info->tenant.v) return true;
+        if (other.apart != info->apart || other.tenant.v != info->tenant.v) continue;
+        if (is_near(sim, lease->node, node, MR_MAX(info->apart_by, other.apart_by))) return true;
     }
     return false;
 }
@@ -150,7 +162,7 @@ static bool is_idle(const struct mr_node_info *node)
 static bool could_start(struct sim *sim, const struct mr_workload_info *info)
 {
     const struct mr_shape *shape = &info->shape;
-    uint64_t fits = 0;
+    uint64_t fits[SIM_NODES_MAX + 1] = {0};
     if (shape->accel_milli >= 1000) return false;
     for (uint32_t i = 1; i <= sim->c.nodes; i++) {
         struct mr_node_info node;
@@ -161,9 +173,9 @@ static bool could_start(struct sim *sim, const struct mr_workload_info *info)
         uint64_t n =
             MR_MIN(node.cpu_free_milli / shape->cpu_milli, node.mem_free_mib / shape->mem_mib);
         if (shape->accel_milli > 0) n = MR_MIN(n, node.accel_free_milli / shape->accel_milli);
-        fits += n;
+        fits[i] = n;
     }
-    return fits >= info->tasks_min;
+    return sim_layout_fits(sim, info, fits);
 }
 
 /* A gang that is too large for what services leave waits for ever, and rightly. */
@@ -318,6 +330,7 @@ void sim_check_end(struct sim *sim)
 {
     const char *text = "";
     check_gangs(sim);
+    sim_layout_check(sim);
     check_job_ends(sim);
     check_job_times(sim);
     if (tokens_billed(sim) != sim->decoded_tokens) {

@@ -75,67 +75,108 @@ static uint64_t reservation_of(const struct sim *sim)
     return 0;
 }
 
+static void put_service(struct sim *sim, struct sim_job *job, char *body, size_t size)
+{
+    job->is_service = true;
+    (void)snprintf(body, size,
+                   "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
+                   "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},%s"
+                   "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
+                   (unsigned long long)job->key,
+                   sim_draw(sim, 0, 1) == 0 ? "\"spread\":\"node\"," : "",
+                   (unsigned long long)job->key);
+}
+
+/* What its tasks need, and how many there are. */
+struct wish {
+    uint32_t low, high, spares, cpus, mem, accel;
+    uint64_t plan_us;
+};
+
+/* Two groups, whose work is kept apart by nodes, or by places where there are some. */
+static void put_apart(struct sim *sim, char *more, size_t size)
+{
+    static const char *const levels[] = {"node", "domain", "block"};
+    size_t n = strlen(more);
+    if (sim_draw(sim, 0, 5) != 0) return;
+    n += (size_t)snprintf(more + n, size - n, "\"apart\":\"g%u\",", (uint32_t)sim_draw(sim, 1, 2));
+    if (sim->c.domain_nodes != 0)
+        (void)snprintf(more + n, size - n, "\"apart_by\":\"%s\",", levels[sim_draw(sim, 0, 2)]);
+}
+
+/* For whom it runs, how long about, and where it may lie. */
+static void put_more(struct sim *sim, struct sim_job *job, struct wish *w, char *more, size_t size)
+{
+    uint64_t reservation = sim_draw(sim, 0, 2) == 0 ? reservation_of(sim) : 0;
+    size_t n = 0;
+    if (sim->c.tenants > 0 && reservation == 0)
+        n += (size_t)snprintf(more, size, "\"tenant\":\"t%u\",",
+                              (uint32_t)sim_draw(sim, 1, sim->c.tenants));
+    if (reservation != 0)
+        n += (size_t)snprintf(more + n, size - n, "\"reservation\":%llu,",
+                              (unsigned long long)reservation);
+    if (sim_draw(sim, 0, 1) == 0)
+        n += (size_t)snprintf(more + n, size - n, "\"estimate\":\"%us\",",
+                              (uint32_t)(1 + 2 * w->plan_us / SIM_SECOND_US));
+    bool may_spread = w->spares == 0 && reservation == 0;
+    if (sim->c.domain_nodes != 0) {
+        sim_layout_draw(sim, job, may_spread, &w->low, &w->high);
+        n += sim_layout_put(job, more + n, size - n);
+    } else if (may_spread && sim_draw(sim, 0, 3) == 0) {
+        (void)snprintf(more + n, size - n, "\"spread\":\"node\",");
+        put_apart(sim, more, size);
+        return;
+    }
+    if (w->accel != 2 && sim_draw(sim, 0, 7) == 0)
+        (void)snprintf(more + n, size - n, "\"exclusive\":\"node\",");
+    put_apart(sim, more, size);
+}
+
+static void put_job(struct sim *sim, struct sim_job *job, struct wish *w, char *body, size_t size)
+{
+    static const char *const accels[] = {"", ",\"accelerators\":\"SIM:1\"",
+                                         ",\"accelerators\":\"SIM:0.5\""};
+    char more[300] = "";
+    bool fails = sim_draw(sim, 0, 5) == 0;
+    job->code = fails ? 7 : 0;
+    job->elastic = sim_draw(sim, 0, 2) == 0;
+    w->spares = sim_draw(sim, 0, 5) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
+    if (!job->elastic) w->high = w->low;
+    w->plan_us = sim_draw(sim, 1000, 20 * SIM_SECOND_US);
+    put_more(sim, job, w, more, sizeof more);
+    uint32_t restarts = (uint32_t)sim_draw(sim, 0, 2), grace = (uint32_t)sim_draw(sim, 0, 5);
+    bool preemptible = sim_draw(sim, 0, 1) == 0;
+    uint32_t priority = (uint32_t)sim_draw(sim, 2, 6);
+    sim_say(sim, "job %llu asks for %u..%u tasks and %u spares, %u milli-vCPU, %u MiB%s: %s",
+            (unsigned long long)job->key, w->low, w->high, w->spares, w->cpus, w->mem,
+            accels[w->accel], more);
+    (void)snprintf(body, size,
+                   "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
+                   "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,\"spares\":%u,%s"
+                   "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
+                   "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
+                   (unsigned long long)job->key, more, w->low, w->high, priority,
+                   preemptible ? "true" : "false", grace, restarts, w->spares,
+                   job->elastic ? "\"checkpoint\":\"1s\"," : "", w->cpus / 1000,
+                   w->cpus % 1000 / 100, w->mem, accels[w->accel], (unsigned long long)w->plan_us,
+                   job->code, job->elastic ? 1 : 0, w->accel == 2 ? 1 : 0);
+}
+
 static void ask_submit(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    char body[700], extra[64], more[120] = "";
+    char body[900], extra[64];
     struct sim_job *job = job_new(sim);
-    bool service = job->key <= SIM_MODELS;
-    uint32_t low = (uint32_t)sim_draw(sim, 1, 3), high = low + (uint32_t)sim_draw(sim, 0, 3);
-    uint32_t cpus = (uint32_t)sim_draw(sim, 1, 20) * 100, mem = (uint32_t)sim_draw(sim, 1, 8) * 128;
-    uint32_t accel = sim_draw(sim, 0, 3) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
+    struct wish w = {.low = (uint32_t)sim_draw(sim, 1, 3)};
+    w.high = w.low + (uint32_t)sim_draw(sim, 0, 3);
+    w.cpus = (uint32_t)sim_draw(sim, 1, 20) * 100;
+    w.mem = (uint32_t)sim_draw(sim, 1, 8) * 128;
+    w.accel = sim_draw(sim, 0, 3) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
     client->key = job->key;
-    if (service) {
-        job->is_service = true;
-        (void)snprintf(
-            body, sizeof body,
-            "{\"kind\":\"service\",\"name\":\"m%llu\",\"replicas\":{\"min\":1,\"max\":3},"
-            "\"load_per_replica\":2,\"resources\":{\"cpus\":0.2,\"memory\":\"128MiB\"},%s"
-            "\"infer\":{\"model\":\"/m.gguf\",\"served_name\":\"m%llu\"}}",
-            (unsigned long long)job->key, sim_draw(sim, 0, 1) == 0 ? "\"spread\":\"node\"," : "",
-            (unsigned long long)job->key);
-    } else {
-        bool fails = sim_draw(sim, 0, 5) == 0;
-        bool elastic = sim_draw(sim, 0, 2) == 0;
-        job->code = fails ? 7 : 0;
-        job->elastic = elastic;
-        uint32_t spares = sim_draw(sim, 0, 5) == 0 ? (uint32_t)sim_draw(sim, 1, 2) : 0;
-        if (!elastic) high = low;
-        uint64_t plan_us = sim_draw(sim, 1000, 20 * SIM_SECOND_US);
-        uint64_t reservation = sim_draw(sim, 0, 2) == 0 ? reservation_of(sim) : 0;
-        size_t n = 0;
-        if (sim->c.tenants > 0 && reservation == 0)
-            n += (size_t)snprintf(more, sizeof more, "\"tenant\":\"t%u\",",
-                                  (uint32_t)sim_draw(sim, 1, sim->c.tenants));
-        if (reservation != 0)
-            n += (size_t)snprintf(more + n, sizeof more - n, "\"reservation\":%llu,",
-                                  (unsigned long long)reservation);
-        if (sim_draw(sim, 0, 1) == 0)
-            n += (size_t)snprintf(more + n, sizeof more - n, "\"estimate\":\"%us\",",
-                                  (uint32_t)(1 + 2 * plan_us / SIM_SECOND_US));
-        if (spares == 0 && reservation == 0 && sim_draw(sim, 0, 3) == 0)
-            (void)snprintf(more + n, sizeof more - n, "\"spread\":\"node\",");
-        else if (accel != 2 && sim_draw(sim, 0, 7) == 0)
-            (void)snprintf(more + n, sizeof more - n, "\"exclusive\":\"node\",");
-        n = strlen(more);
-        if (sim_draw(sim, 0, 5) == 0)
-            (void)snprintf(more + n, sizeof more - n, "\"apart\":\"g%u\",",
-                           (uint32_t)sim_draw(sim, 1, 2));
-        (void)snprintf(
-            body, sizeof body,
-            "{\"name\":\"j%llu\",%s\"num_tasks\":{\"min\":%u,\"max\":%u},\"priority\":%u,"
-            "\"preemptible\":%s,\"grace\":%u,\"restarts\":%u,\"spares\":%u,%s"
-            "\"resources\":{\"cpus\":%u.%u,\"memory\":\"%uMiB\"%s},"
-            "\"command\":[\"job\",\"%llu\",\"%d\",\"%d\",\"%d\"]}",
-            (unsigned long long)job->key, more, low, high, (uint32_t)sim_draw(sim, 2, 6),
-            sim_draw(sim, 0, 1) == 0 ? "true" : "false", (uint32_t)sim_draw(sim, 0, 5),
-            (uint32_t)sim_draw(sim, 0, 2), spares, elastic ? "\"checkpoint\":\"1s\"," : "",
-            cpus / 1000, cpus % 1000 / 100, mem,
-            accel == 0   ? ""
-            : accel == 1 ? ",\"accelerators\":\"SIM:1\""
-                         : ",\"accelerators\":\"SIM:0.5\"",
-            (unsigned long long)plan_us, job->code, elastic ? 1 : 0, accel == 2 ? 1 : 0);
-    }
+    if (job->key <= SIM_MODELS)
+        put_service(sim, job, body, sizeof body);
+    else
+        put_job(sim, job, &w, body, sizeof body);
     (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n",
                    (unsigned long long)job->key);
     put_request(client, "POST", "/api/workloads", extra, body);
@@ -152,14 +193,15 @@ static void ask_reserve(struct sim_client *client)
         (void)snprintf(what, sizeof what, "\"maintenance\":{\"node\":%u}",
                        (uint32_t)sim_draw(sim, 1, sim->c.nodes));
     } else {
+        uint32_t cpus = (uint32_t)sim_draw(sim, 1, 4), tasks = (uint32_t)sim_draw(sim, 1, 3);
         (void)snprintf(what, sizeof what,
-                       "\"num_tasks\":%u,\"resources\":{\"cpus\":%u,\"memory\":\"256MiB\"}",
-                       (uint32_t)sim_draw(sim, 1, 3), (uint32_t)sim_draw(sim, 1, 4));
+                       "\"num_tasks\":%u,\"resources\":{\"cpus\":%u,\"memory\":\"256MiB\"}", tasks,
+                       cpus);
     }
+    uint32_t length_s = (uint32_t)sim_draw(sim, 1, 30), begin_s = (uint32_t)sim_draw(sim, 0, 20);
     (void)snprintf(body, sizeof body,
                    "{\"name\":\"r%llu\",%s,\"begin\":\"%us\",\"duration\":\"%us\"}",
-                   (unsigned long long)job->key, what, (uint32_t)sim_draw(sim, 0, 20),
-                   (uint32_t)sim_draw(sim, 1, 30));
+                   (unsigned long long)job->key, what, begin_s, length_s);
     (void)snprintf(extra, sizeof extra, "Idempotency-Key: job-%llu\r\n",
                    (unsigned long long)job->key);
     put_request(client, "POST", "/api/reservations", extra, body);
@@ -174,13 +216,14 @@ static void ask_tenant(struct sim_client *client)
     uint32_t tenant = (uint32_t)sim_draw(sim, 1, sim->c.tenants);
     if (sim_draw(sim, 0, 3) != 0)
         (void)snprintf(cpus, sizeof cpus, "%u", (uint32_t)sim_draw(sim, 1, 16));
+    uint32_t half_life = (uint32_t)sim_draw(sim, 0, 60), reclaim = (uint32_t)sim_draw(sim, 0, 2);
+    uint32_t keep = (uint32_t)sim_draw(sim, 0, 2), borrow = (uint32_t)sim_draw(sim, 0, 8);
+    uint32_t weight = (uint32_t)sim_draw(sim, 1, 4);
     (void)snprintf(
         body, sizeof body,
         "{\"name\":\"t%u\",\"weight\":%u,\"quota\":{\"cpus\":%s},\"borrow\":{\"cpus\":%u},"
         "\"keep\":{\"cpus\":%u},\"reclaim\":\"%s\",\"half_life\":%u}",
-        tenant, (uint32_t)sim_draw(sim, 1, 4), cpus, (uint32_t)sim_draw(sim, 0, 8),
-        (uint32_t)sim_draw(sim, 0, 2), reclaims[sim_draw(sim, 0, 2)],
-        (uint32_t)sim_draw(sim, 0, 60));
+        tenant, weight, cpus, borrow, keep, reclaims[reclaim], half_life);
     put_request(client, "POST", "/api/tenants", "", body);
 }
 

@@ -58,6 +58,18 @@ static void ask(struct sim *sim, enum mr_ctl_op op, uint64_t id)
     mr_ctl_call(&sim->lanes[0].env, &sim->call);
 }
 
+void sim_node_describe(const struct sim *sim, uint32_t node, char *ret, size_t size)
+{
+    const struct sim_node *n = &sim->nodes[node];
+    (void)snprintf(ret, size,
+                   "{\"id\":%u,\"cpu_milli\":%u,\"mem_mib\":%u,\"accel_count\":%u%s,"
+                   "\"domain\":%u,\"block\":%u,\"cell\":%u}",
+                   node, n->cpu_milli, n->mem_mib, n->accel_count,
+                   n->accel_count > 0 ? ",\"accelerator\":\"SIM\"" : "", n->domain,
+                   sim_place_of(sim, node, MR_TOPOLOGY_BLOCK),
+                   sim_place_of(sim, node, MR_TOPOLOGY_CELL));
+}
+
 static void operator_next(void *arg)
 {
     struct sim *sim = arg;
@@ -80,11 +92,7 @@ static void operator_next(void *arg)
         ask(sim, MR_CTL_TENANT_SET, 0);
     } else if (step < SET_NODES + sim->c.nodes) {
         uint32_t id = step - SET_NODES + 1;
-        const struct sim_node *node = &sim->nodes[id];
-        (void)snprintf(sim->call_body, sizeof sim->call_body,
-                       "{\"id\":%u,\"cpu_milli\":%u,\"mem_mib\":%u,\"accel_count\":%u%s}", id,
-                       node->cpu_milli, node->mem_mib, node->accel_count,
-                       node->accel_count > 0 ? ",\"accelerator\":\"SIM\"" : "");
+        sim_node_describe(sim, id, sim->call_body, sizeof sim->call_body);
         ask(sim, MR_CTL_NODE_SET, 0);
     } else if (step < SET_NODES + 2 * sim->c.nodes) {
         /* A new daemon is told which nodes are up; later changes come from sim_run.c. */

@@ -164,6 +164,9 @@ struct sim_job {
     uint64_t key, workload; /* workload 0: not acknowledged yet */
     int32_t code;           /* how its tasks end by themselves */
     bool elastic, cancelled, is_service, is_reservation;
+    enum mr_topology topology; /* where its tasks may lie: as it was asked for */
+    enum mr_spread spread;
+    uint32_t segment, spread_max;
 };
 
 /* --- the world -------------------------------------------------------------------------------- */
@@ -176,11 +179,14 @@ struct sim_conditions {
     uint32_t cut_ppm, node_ppm, worker_ppm, start_fail_ppm, repeat_ppm;
     uint32_t full_ppm, io_ppm, slow_ppm, torn_snapshot_permille;
     uint32_t disk_us, net_us, hang_up_permille;
+    uint32_t domain_nodes, block_domains, cell_blocks; /* 0: all nodes lie in no place */
+    uint32_t domain_ppm, move_ppm; /* a rack fails; a node is found to lie elsewhere */
     uint64_t steps_max, snapshot_every, group_delay_us;
 };
 struct sim_node {
     uint32_t cpu_milli, mem_mib, accel_count;
-    bool up, telling; /* telling: its state is on the way to the daemon */
+    uint32_t domain, block;   /* 0: none; block: of a node in no domain */
+    bool up, telling, moving; /* its state, or its place, is on the way to the daemon */
 };
 struct sim_lane {
     struct mr_env env;
@@ -198,6 +204,7 @@ struct sim {
     struct sim_store store;
     struct sim_engine engine;
     struct sim_node nodes[SIM_NODES_MAX + 1];
+    uint32_t block_of[SIM_NODES_MAX + 1], cell_of[SIM_NODES_MAX + 1]; /* of domain, of block */
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct mr_conn *conns;
     struct sim_job *jobs;
@@ -286,5 +293,25 @@ void sim_check_end(struct sim *sim);
 
 /* sim_daemon.c */
 void sim_daemon_start(void *sim);
+/* The document that describes the node. */
+void sim_node_describe(const struct sim *sim, uint32_t node, char *ret, size_t size);
+
+/* sim_place.c */
+/* Gives part of the worlds domains, blocks and cells, and more nodes to lie in them. */
+void sim_places_draw(struct sim *sim, uint64_t seed);
+/* The domain, block or cell that the node lies in, 0: none; for MR_TOPOLOGY_NODE itself. */
+uint32_t sim_place_of(const struct sim *sim, uint32_t node, enum mr_topology level);
+/* The node turns out to lie elsewhere, or the whole domain does. False: not now. */
+bool sim_place_move(struct sim *sim, uint32_t node);
+/* What the job asks for beside its shape; its sizes become multiples of its segment. */
+void sim_layout_draw(struct sim *sim, struct sim_job *job, bool may_spread, uint32_t *low,
+                     uint32_t *high);
+size_t sim_layout_put(const struct sim_job *job, char *ret, size_t size);
+/* Whether so many tasks as the job needs at least would fit as it asks, with so many on each node.
+ */
+bool sim_layout_fits(const struct sim *sim, const struct mr_workload_info *info,
+                     const uint64_t fits[SIM_NODES_MAX + 1]);
+/* (W10) every run lay as it was asked to. */
+void sim_layout_check(struct sim *sim);
 
 #endif

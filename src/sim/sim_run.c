@@ -66,47 +66,64 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
                                           .accel_count = some(sim, 2, 1, 8),
                                           .up = true};
     }
+    sim_places_draw(sim, options->seed);
     (void)snprintf(
         sim->report->conditions, sizeof sim->report->conditions,
         "%u nodes, %u gates, %u callers, %u jobs, %u tenants, %llu steps; permille: quota %u "
         "reserve %u; ppm: crash %u/%u cut %u node %u "
-        "worker %u start %u repeat %u full %u io %u slow %u torn %u",
+        "worker %u start %u repeat %u full %u io %u slow %u torn %u; places: %u nodes to a "
+        "domain, %u to a block, %u to a cell, fail %u move %u",
         c->nodes, c->gates, c->clients, c->jobs_max, c->tenants, (unsigned long long)c->steps_max,
         c->quota_permille, c->reserve_permille, c->crash_ppm, c->crash_call_ppm, c->cut_ppm,
         c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm, c->full_ppm, c->io_ppm,
-        c->slow_ppm, c->torn_snapshot_permille);
+        c->slow_ppm, c->torn_snapshot_permille, c->domain_nodes, c->block_domains, c->cell_blocks,
+        c->domain_ppm, c->move_ppm);
 }
 
 /* --- faults that come by themselves ----------------------------------------------------------- */
 
+/* What is said: a node's state, that a whole domain is down, or where a node lies. */
+enum said { SAID_STATE, SAID_DOMAIN, SAID_PLACE };
+
 struct sim_node_call {
     struct mr_ctl_call call;
     struct sim *sim;
-    uint32_t node;
-    bool was_up;
-    char body[32];
+    enum said said;
+    uint32_t node; /* or domain */
+    char body[200];
 };
 
-static void node_tell(struct sim *sim, uint32_t node);
+static void tell(struct sim *sim, enum said said, uint32_t node);
+
+/* Whether it is on the way, of the node or of all in the domain. */
+static void telling_set(struct sim *sim, enum said said, uint32_t node, bool telling)
+{
+    if (said != SAID_DOMAIN) sim->nodes[node].telling = telling;
+    if (said == SAID_PLACE) sim->nodes[node].moving = telling;
+    for (uint32_t i = 1; said == SAID_DOMAIN && i <= sim->c.nodes; i++) {
+        if (sim->nodes[i].domain == node) sim->nodes[i].telling = telling;
+    }
+}
 
 static void node_told(struct mr_ctl_call *call)
 {
-    struct sim_node_call *tell = call->arg;
-    struct sim *sim = tell->sim;
-    uint32_t node = tell->node;
+    struct sim_node_call *told = call->arg;
+    struct sim *sim = told->sim;
+    enum said said = told->said;
+    uint32_t node = told->node;
     bool again = call->error != 0;
-    sim->nodes[node].telling = false;
+    telling_set(sim, said, node, false);
     mr_buf_done(&call->out);
     mr_buf_done(&call->out_text);
-    mr_free(tell);
-    if (again) node_tell(sim, node);
+    mr_free(told);
+    if (again) tell(sim, said, node);
 }
 
-static void node_tell_run(void *arg)
+static void tell_run(void *arg)
 {
-    struct sim_node_call *tell = arg;
-    tell->call.ctl = tell->sim->ctl;
-    mr_ctl_call(&tell->sim->lanes[0].env, &tell->call);
+    struct sim_node_call *told = arg;
+    told->call.ctl = told->sim->ctl;
+    mr_ctl_call(&told->sim->lanes[0].env, &told->call);
 }
 
 /* What the world asks of the living daemon, and what dies with it. */
@@ -121,29 +138,64 @@ static void *daemon_alloc(struct sim *sim, size_t size_bytes)
 }
 
 /* The operator's monitoring says so, some time later; a restarted daemon is told anew. */
-static void node_tell(struct sim *sim, uint32_t node)
+static void tell(struct sim *sim, enum said said, uint32_t node)
 {
+    static const enum mr_ctl_op ops[] = {
+        [SAID_STATE] = MR_CTL_NODE, [SAID_DOMAIN] = MR_CTL_DOMAIN, [SAID_PLACE] = MR_CTL_NODE_SET};
     if (!sim->up || !sim->set_up) return;
-    sim->nodes[node].telling = true;
-    struct sim_node_call *tell = daemon_alloc(sim, sizeof *tell);
-    tell->sim = sim;
-    tell->node = node;
-    tell->was_up = sim->nodes[node].up;
-    (void)snprintf(tell->body, sizeof tell->body, "{\"state\":\"%s\"}",
-                   tell->was_up ? "up" : "down");
-    tell->call = (struct mr_ctl_call){.op = MR_CTL_NODE,
+    telling_set(sim, said, node, true);
+    struct sim_node_call *told = daemon_alloc(sim, sizeof *told);
+    told->sim = sim;
+    told->said = said;
+    told->node = node;
+    if (said == SAID_PLACE)
+        sim_node_describe(sim, node, told->body, sizeof told->body);
+    else
+        (void)snprintf(told->body, sizeof told->body, "{\"state\":\"%s\"}",
+                       said == SAID_STATE && sim->nodes[node].up ? "up" : "down");
+    told->call = (struct mr_ctl_call){.op = ops[said],
                                       .done = node_told,
-                                      .arg = tell,
+                                      .arg = told,
                                       .admin = true,
                                       .id = node,
-                                      .body = mr_str_from(tell->body)};
-    sim_in_daemon(sim, sim_draw(sim, 1000, SIM_SECOND_US), node_tell_run, tell, NULL);
+                                      .body = mr_str_from(told->body)};
+    sim_in_daemon(sim, sim_draw(sim, 1000, SIM_SECOND_US), tell_run, told, NULL);
 }
 
 /* A node that is said to be down stays down until that is known: it is fenced, as a real one is. */
 static bool node_may_change(const struct sim *sim, uint32_t node)
 {
     return sim->up ? sim->set_up && !sim->nodes[node].telling : true;
+}
+
+/* A rack loses its power: one event, whatever of it was up. */
+static void domain_fail(struct sim *sim, uint32_t domain)
+{
+    uint32_t up = 0;
+    for (uint32_t i = 1; i <= sim->c.nodes; i++) {
+        if (sim->nodes[i].moving) return; /* the daemon may think that it is in this one still */
+        if (sim->nodes[i].domain != domain) continue;
+        if (!node_may_change(sim, i)) return;
+        up += sim->nodes[i].up;
+    }
+    if (up == 0) return;
+    sim_say(sim, "domain %u fails", domain);
+    for (uint32_t i = 1; i <= sim->c.nodes; i++) {
+        if (sim->nodes[i].domain == domain && sim->nodes[i].up) sim_node_die(sim, i);
+    }
+    tell(sim, SAID_DOMAIN, domain);
+}
+
+static void places_noise(struct sim *sim)
+{
+    for (uint32_t i = 1; sim->c.domain_ppm != 0 && i <= sim->c.nodes; i++) {
+        if (sim_chance(sim, sim->c.domain_ppm)) domain_fail(sim, i);
+    }
+    for (uint32_t i = 1; sim->c.move_ppm != 0 && i <= sim->c.nodes; i++) {
+        if (!sim_chance(sim, sim->c.move_ppm)) continue;
+        if (!sim->nodes[i].up || !node_may_change(sim, i)) continue;
+        if (sim_place_move(sim, i)) tell(sim, SAID_PLACE, i);
+    }
 }
 
 static void noise(void *arg)
@@ -162,8 +214,9 @@ static void noise(void *arg)
             sim->nodes[i].up = true;
             sim_node_back(sim, i);
         }
-        node_tell(sim, i);
+        tell(sim, SAID_STATE, i);
     }
+    places_noise(sim);
     if (sim_chance(sim, sim->c.worker_ppm)) sim_worker_kill(sim);
     sim_in_world(sim, NOISE_US, noise, sim);
 }

@@ -133,8 +133,10 @@ void sim_crash(struct sim *sim)
     sim_store_crash(sim);
     sim_wire_crash(sim);
     sim_memory_drop(&sim->memory, dead);
-    for (uint32_t i = 0; i <= SIM_NODES_MAX; i++)
+    for (uint32_t i = 0; i <= SIM_NODES_MAX; i++) {
         sim->nodes[i].telling = false;
+        sim->nodes[i].moving = false;
+    }
     sim_restart_later(sim);
 }
 
