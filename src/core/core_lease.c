@@ -267,8 +267,12 @@ static void claim_wait_change(struct mr_core *core, uint32_t workload, bool more
     }
     MR_INVARIANT(2, w->claim_wait > 0);
     w->claim_wait--;
-    /* The start follows when this event has been dealt with in full. */
-    if (w->claim_wait == 0 && w->phase != CORE_ENDING) {
+    /* The start follows when this event has been dealt with in full. A claim that is only tried,
+     * for whom waits without a hold or for a gang that runs, is not to be woken for: if it is given
+     * up, the same would be tried at once, for ever. Who keeps it sees to its start. */
+    bool tried = !core_is_service(w) &&
+                 (w->phase == CORE_ACTIVE || (w->phase == CORE_WAITING && w->hold_us == 0));
+    if (w->claim_wait == 0 && w->phase != CORE_ENDING && !tried) {
         core_timer_set(core, workload, core->now_us);
     }
 }

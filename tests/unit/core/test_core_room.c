@@ -142,6 +142,19 @@ static void nobody_is_stopped_when_that_would_not_help(void **state)
     assert_int_equal(info(&c, high).reason.code, MR_REASON_RESOURCES);
 }
 
+static void a_try_in_vain_wakes_nobody(void **state)
+{
+    (void)state;
+    uint64_t low = submit(&c, at_priority(elastic(7, 8, 1000), 6));
+    uint64_t high = submit(&c, at_priority(job(2, 1000), 2)); /* it shrinks by one, not by two */
+    assert_int_equal(state_of(&c, low), MR_STATE_RUNNING);
+    assert_int_equal(state_of(&c, high), MR_STATE_PENDING);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_true(mr_core_wake_us(c.core) > c.now_us);
+        tick(&c, mr_core_wake_us(c.core) - c.now_us);
+    }
+}
+
 static void equals_and_the_unwilling_are_not_preempted(void **state)
 {
     (void)state;
@@ -262,6 +275,7 @@ int main(void)
         CASE(a_gang_never_shrinks_below_its_least_size),
         CASE(the_cheapest_victim_goes_and_the_others_are_spared),
         CASE(nobody_is_stopped_when_that_would_not_help),
+        CASE(a_try_in_vain_wakes_nobody),
         CASE(equals_and_the_unwilling_are_not_preempted),
         CASE(room_that_was_made_is_not_stolen),
         CASE(a_cancelled_claimant_leaves_its_room_to_others),
