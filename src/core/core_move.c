@@ -346,12 +346,19 @@ static bool claim(struct move *m, struct core_units *units, uint32_t tasks, uint
     return false;
 }
 
-static void units_append(struct core_units *units, const struct core_units *more)
+/* False: those would be too many, and are taken again. */
+static bool units_append(struct mr_core *core, struct core_units *units,
+                         const struct core_units *more)
 {
-    for (uint32_t i = 0; i < more->given && units->given < CORE_VICTIMS; i++) {
+    if (more->given > CORE_VICTIMS - units->given) {
+        core_room_back(core, more, false);
+        return false;
+    }
+    for (uint32_t i = 0; i < more->given; i++) {
         units->units[units->given++] = more->units[i];
     }
     units->count = units->given;
+    return true;
 }
 
 /* Frees the spots in the order of their cost, one or more, until all have a claim. True: those who
@@ -373,7 +380,7 @@ static bool spots_try(struct move *m, struct core_units *units, uint8_t *ret_typ
             units->given = 0;
         }
         if (!spot_free(m, m->spots[i].at, &more, &cost)) continue;
-        units_append(units, &more);
+        if (!units_append(m->core, units, &more)) continue;
         uint32_t tasks = core_plan_allowed(m->core, m->workload, &m->request, ret_type, &bound);
         if (tasks == 0) continue;
         made = claim(m, units, tasks, *ret_type);

@@ -46,19 +46,24 @@ static struct mr_event domain_gang(uint32_t tasks)
     return event;
 }
 
-/* Starts it on that node, whatever else is free. */
-static uint64_t put(uint32_t node, struct mr_event event)
+/* Starts it on that one of so many nodes, whatever else is free. */
+static uint64_t put_among(uint32_t nodes, uint32_t node, struct mr_event event)
 {
-    for (uint32_t i = 1; i <= 6; i++) {
+    for (uint32_t i = 1; i <= nodes; i++) {
         if (i != node) node_state(&c, i, MR_NODE_DRAINING);
     }
     uint64_t id = submit(&c, event);
     all_leases(&c, id, MR_EVENT_LEASE_STARTED);
     assert_int_equal(state_of(&c, id), MR_STATE_RUNNING);
-    for (uint32_t i = 1; i <= 6; i++) {
+    for (uint32_t i = 1; i <= nodes; i++) {
         if (i != node) node_state(&c, i, MR_NODE_UP);
     }
     return id;
+}
+
+static uint64_t put(uint32_t node, struct mr_event event)
+{
+    return put_among(6, node, event);
 }
 
 static void saved(uint64_t id)
@@ -532,6 +537,33 @@ static void several_nodes_are_freed_for_a_gang_that_lies_anywhere(void **state)
     stays(gang);
 }
 
+static void more_than_can_be_asked_at_once_stay(void **state)
+{
+    (void)state;
+    struct mr_core_limits many = tiny_limits;
+    many.workloads = 256;
+    many.leases = 256;
+    cloud_done(&c);
+    cloud_init(&c, &many);
+    tenant_set(&c, 1, 0, UINT64_MAX);
+    for (uint32_t i = 1; i <= 10; i++)
+        node_set(&c, i, 32);
+    uint64_t small[5][26], gang;
+    for (uint32_t i = 0; i < 5; i++) { /* five that could be freed, and five that cannot */
+        for (uint32_t n = 0; n < 26; n++)
+            small[i][n] = put_among(10, 1 + i, movable(1, 1000));
+        (void)put_among(10, 6 + i, job(1, 1000));
+    }
+    settle();
+    gang = submit(&c, job(5, 32000));
+    for (uint32_t i = 0; i < 30; i++) {
+        tick(&c, MINUTE);
+        for (uint32_t n = 0; n < 5 * 26; n++)
+            stays(small[n / 26][n % 26]);
+    }
+    assert_int_equal(state_of(&c, gang), MR_STATE_PENDING);
+}
+
 static void domains_are_freed_for_segments(void **state)
 {
     (void)state;
@@ -639,6 +671,7 @@ int main(void)
         CASE(members_of_reservations_stay),
         CASE(a_node_is_freed_for_a_task_of_all_its_devices),
         CASE(several_nodes_are_freed_for_a_gang_that_lies_anywhere),
+        CASE(more_than_can_be_asked_at_once_stay),
         CASE(domains_are_freed_for_segments),
         CASE(spares_move_with_their_gang),
         CASE(a_node_is_freed_for_who_wants_it_alone),
