@@ -132,14 +132,36 @@ bool core_quota_borrows(const struct mr_core *core, const struct core_ask *ask, 
     return false;
 }
 
-uint32_t core_quota_over(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                         uint32_t type)
+/* What its claims count for, as bits: of exclusive work all that its nodes have. */
+static uint64_t claims_amounts(const struct mr_core *core, const struct core_workload *w,
+                               uint32_t type)
 {
     struct part parts[4];
-    uint32_t count = parts_of(shape, type, parts);
-    for (uint32_t at = tenant; at != 0; at = core_tenant(core, at)->parent) {
-        for (uint32_t i = 0; i < count; i++) {
-            const struct core_amount *a = &core_tenant(core, at)->amounts[parts[i].amount];
+    uint64_t amounts = 0;
+    uint32_t count = parts_of(&w->shape, type, parts);
+    for (uint32_t i = 0; i < count; i++)
+        amounts |= (uint64_t)1 << parts[i].amount;
+    if (w->exclusive == MR_EXCLUSIVE_NONE) return amounts;
+    for (uint32_t at = w->lease_first; at != 0; at = core_lease(core, at)->of_next) {
+        const struct core_lease *l = core_lease(core, at);
+        struct core_charge c;
+        if (l->state != CORE_LEASE_CLAIM) continue;
+        core_charge_of(core, l, &c);
+        count = parts_of(c.shape, c.type, parts);
+        for (uint32_t i = 0; i < count; i++)
+            amounts |= (uint64_t)1 << parts[i].amount;
+    }
+    return amounts;
+}
+_Static_assert(CORE_AMOUNTS <= 64, "a bit for each amount");
+
+uint32_t core_quota_over(const struct mr_core *core, uint32_t workload, uint32_t type)
+{
+    const struct core_workload *w = core_workload(core, workload);
+    uint64_t amounts = claims_amounts(core, w, type);
+    for (uint32_t at = w->tenant; at != 0; at = core_tenant(core, at)->parent) {
+        for (uint64_t left = amounts; left != 0; left &= left - 1) {
+            const struct core_amount *a = &core_tenant(core, at)->amounts[__builtin_ctzll(left)];
             if (a->load > a->limit) return at;
         }
     }
@@ -256,7 +278,7 @@ void core_quota_give(struct mr_core *core, uint32_t tenant, const struct mr_shap
         while (workload != 0) {
             struct core_workload *w = core_workload(core, workload);
             uint32_t next = w->over_next;
-            if (core_quota_over(core, w->tenant, &w->shape, w->over_type) == 0) {
+            if (core_quota_over(core, workload, w->over_type) == 0) {
                 core_over_leave(core, workload);
                 if (w->claim_wait == 0 && w->phase == CORE_CLAIMING)
                     core_timer_set(core, workload, core->now_us);
@@ -286,7 +308,7 @@ void core_over_join(struct mr_core *core, uint32_t workload, uint32_t type)
 {
     struct core_workload *w = core_workload(core, workload);
     MR_ASSERT(w->over == 0 && w->claimed > 0);
-    uint32_t tenant = core_quota_over(core, w->tenant, &w->shape, type);
+    uint32_t tenant = core_quota_over(core, workload, type);
     if (tenant == 0) return;
     struct core_tenant *t = core_tenant(core, tenant);
     w->over = tenant;

@@ -54,9 +54,9 @@ void core_quota_lend(struct mr_core *core, uint32_t tenant, const struct mr_shap
                      uint32_t type, uint32_t tasks, bool take);
 void core_quota_load(struct mr_core *core, uint32_t tenant, uint32_t amount, int64_t more);
 void core_quota_count(struct mr_core *core, uint32_t tenant, int running, int pending);
-/* The first tenant from this one up whose load lies above a limit for what the shape needs; 0. */
-uint32_t core_quota_over(const struct mr_core *core, uint32_t tenant, const struct mr_shape *shape,
-                         uint32_t type);
+/* The first tenant from the workload's up whose load lies above a limit for what its claims count
+ * for, on devices of the type; 0: none. */
+uint32_t core_quota_over(const struct mr_core *core, uint32_t workload, uint32_t type);
 /* Whether so many more tasks would be above a nominal quota, from the tenant up to below `top`. */
 bool core_quota_borrows(const struct mr_core *core, const struct core_ask *ask, uint32_t top);
 /* A gang's claim waits until what lies above a limit has gone. */

@@ -230,12 +230,11 @@ static uint32_t plan_with_room(struct mr_core *core, struct core_units *room, ui
 void core_room_claim(struct mr_core *core, struct core_units *room, uint32_t workload,
                      uint32_t tasks, uint8_t type)
 {
-    const struct core_workload *w = core_workload(core, workload);
     core_leases_from_plan(core, workload, tasks, type, true);
     for (uint32_t i = room->given; i-- > 0;) {
         struct core_unit *unit = &room->units[i];
         bool sound = core_unit_lend(core, unit, true);
-        if (sound && core_quota_over(core, w->tenant, &w->shape, type) == 0) continue;
+        if (sound && core_quota_over(core, workload, type) == 0) continue;
         (void)core_unit_lend(core, unit, false);
         unit->needed = true;
     }

@@ -220,6 +220,35 @@ static void an_exclusive_one_that_is_preempted_gives_way_as_a_whole(void **state
     assert_int_equal(state_of(&c, first), MR_STATE_RUNNING);
 }
 
+static void who_makes_room_within_a_quota_waits_for_whole_nodes(void **state)
+{
+    (void)state;
+    cloud_step(&c, (struct mr_event){.kind = MR_EVENT_TENANT_SET,
+                                     .u.tenant = {.id = {2},
+                                                  .weight = 1,
+                                                  .quota_cpu_milli = UINT64_MAX,
+                                                  .quota_mem_mib = UINT64_MAX,
+                                                  .quota_accel_milli = 8000,
+                                                  .running_max = UINT32_MAX,
+                                                  .within = MR_PREEMPT_LOWER}});
+    struct mr_event low = job(2, 4000), event = alone(job(1, 0));
+    low.u.submit.tenant.v = 2;
+    low.u.submit.priority = 6;
+    low.u.submit.preemptible = true;
+    uint64_t lower = submit(&c, low);
+    assert_int_equal(tenant(2).accel_milli, 8000);
+    event.u.submit.tenant.v = 2;
+    event.u.submit.priority = 2;
+    uint64_t higher = submit(&c, event); /* needs no device, but closes a node with four */
+    tick(&c, CORE_RECLAIM_US);
+    assert_int_equal(state_of(&c, lower), MR_STATE_COMPLETING);
+    assert_int_equal(state_of(&c, higher), MR_STATE_PENDING);
+    all_exit(&c, lower, MR_EXIT_CODE_REQUEUE);
+    assert_int_equal(state_of(&c, higher), MR_STATE_RUNNING);
+    assert_int_equal(state_of(&c, lower), MR_STATE_PENDING);
+    assert_int_equal(tenant(2).accel_milli, 4000);
+}
+
 static void each_replica_has_a_node_of_its_own(void **state)
 {
     (void)state;
@@ -319,6 +348,7 @@ int main(void)
         CASE(a_gang_that_loses_a_node_gets_another_whole_one),
         CASE(a_higher_class_clears_a_node_and_nobody_slips_in),
         CASE(an_exclusive_one_that_is_preempted_gives_way_as_a_whole),
+        CASE(who_makes_room_within_a_quota_waits_for_whole_nodes),
         CASE(each_replica_has_a_node_of_its_own),
         CASE(a_node_that_grows_stays_its_own),
         CASE(work_without_devices_prefers_nodes_without),
