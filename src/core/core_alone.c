@@ -102,6 +102,21 @@ void core_charge_whole(const struct mr_core *core, uint32_t node, struct core_ch
     ret->type = n->accel_type;
 }
 
+uint64_t core_alone_holds(const struct mr_core *core, const struct core_workload *w, uint32_t lease,
+                          uint32_t amount)
+{
+    uint64_t sum = 0;
+    for (uint32_t at = w->lease_first; at != 0; at = core_lease(core, at)->of_next) {
+        const struct core_lease *l = core_lease(core, at);
+        struct core_charge c;
+        if (l->state == CORE_LEASE_CLAIM || (lease != 0 && at != lease)) continue;
+        core_charge_whole(core, l->node, &c);
+        if (amount > CORE_ACCEL && c.type != amount - CORE_ACCEL) continue;
+        sum += core_shape_needs(c.shape, core_amount_resource(amount));
+    }
+    return sum;
+}
+
 /* Until now it is billed as the node was. */
 static void bill_until_now(struct mr_core *core, uint32_t lease)
 {

@@ -111,6 +111,10 @@ uint32_t core_alone_within(struct mr_core *core, uint32_t workload,
                            const struct core_request *request, uint32_t tasks, uint8_t *ret_type,
                            struct core_bound *ret_bound);
 
+/* Of the amount, with the whole nodes of its leases, or of that one (0: all); claims not. */
+uint64_t core_alone_holds(const struct mr_core *core, const struct core_workload *w, uint32_t lease,
+                          uint32_t amount);
+
 /* core_reclaim.c */
 /* Adds whom the workload's tenant may stop because of quotas, the first to go with the lowest rank.
  * bound: what allows no more, its tenant 0 when room is short on nodes. 0: nobody, or not yet; then

@@ -119,14 +119,22 @@ static void found_add(struct reclaim *r, const struct core_unit *unit)
     if (r->found_count < CORE_VICTIMS) r->found[r->found_count++] = *unit;
 }
 
+/* Whether its going gives back something of the amount. */
+static bool holds_any(const struct reclaim *r, const struct core_workload *v)
+{
+    if (v->exclusive != MR_EXCLUSIVE_NONE)
+        return core_alone_holds(r->core, v, 0, r->amount) > 0; /* also what it did not ask for */
+    bool type = r->amount <= CORE_ACCEL || v->accel_type == r->amount - CORE_ACCEL;
+    return type && each_of(&v->shape, r->amount) > 0;
+}
+
 static void victim_add(struct reclaim *r, uint32_t victim, uint32_t rank)
 {
     const struct core_workload *v = core_workload(r->core, victim);
-    if (each_of(&v->shape, r->amount) == 0) return;
     for (uint32_t i = 0; i < r->known->count; i++) {
         if (r->known->units[i].workload == victim) return;
     }
-    if (r->amount > CORE_ACCEL && v->accel_type != r->amount - CORE_ACCEL) return;
+    if (!holds_any(r, v)) return;
     if (core_is_service(v)) {
         uint32_t lease = v->preemptible ? v->lease_last : 0;
         for (; lease != 0; lease = core_lease(r->core, lease)->of_prev) {
@@ -186,6 +194,10 @@ static uint64_t gives(const struct reclaim *r, const struct core_unit *unit)
     const struct core_workload *v = core_workload(r->core, unit->workload);
     uint32_t tasks = unit->lease != 0 ? 1 : v->tasks;
     if (unit->shrink && !unit->stop) tasks = v->tasks - v->tasks_min;
+    if (v->exclusive != MR_EXCLUSIVE_NONE) {
+        uint64_t all = core_alone_holds(r->core, v, unit->lease, r->amount);
+        return unit->lease != 0 ? all : mr_mul_div_u64(all, tasks, MR_MAX(v->tasks, 1u));
+    }
     return each_of(&v->shape, r->amount) * tasks;
 }
 

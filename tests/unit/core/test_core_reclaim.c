@@ -224,6 +224,34 @@ static void hiding_checkpoints_does_not_pay(void **state)
     assert_int_equal(state_of(&c, saves), MR_STATE_RUNNING);
 }
 
+static void whole_nodes_come_back_also_from_who_asked_for_no_device(void **state)
+{
+    (void)state;
+    node_state(&c, 1, MR_NODE_ABSENT);
+    node_set(&c, 2, 4);
+    node_set(&c, 3, 4);
+    uint64_t borrowers[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        struct mr_event event = job(1, 0);
+        event.u.submit.tenant.v = 2;
+        event.u.submit.preemptible = true;
+        event.u.submit.exclusive = MR_EXCLUSIVE_NODE;
+        borrowers[i] = submit(&c, event);
+        all_leases(&c, borrowers[i], MR_EVENT_LEASE_STARTED);
+    }
+    assert_int_equal(tenant(2).accel_milli, 8000);
+    uint64_t own = run(3, 1, 4000);
+    tick(&c, CORE_RECLAIM_US);
+    uint32_t asked = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        if (state_of(&c, borrowers[i]) != MR_STATE_COMPLETING) continue;
+        all_exit(&c, borrowers[i], MR_EXIT_CODE_REQUEUE);
+        asked++;
+    }
+    assert_int_equal(asked, 1);
+    assert_int_equal(state_of(&c, own), MR_STATE_RUNNING);
+}
+
 static void who_is_within_its_quota_goes_before_who_borrows(void **state)
 {
     (void)state;
@@ -288,6 +316,7 @@ int main(void)
         CASE(its_own_higher_work_goes_before_its_lower),
         CASE(a_borrower_of_higher_class_is_spared_when_asked_so),
         CASE(hiding_checkpoints_does_not_pay),
+        CASE(whole_nodes_come_back_also_from_who_asked_for_no_device),
         CASE(who_is_within_its_quota_goes_before_who_borrows),
         CASE(a_quota_of_a_type_holds_beside_the_sum),
         CASE(a_claim_that_no_quota_comes_for_waits_again),
