@@ -283,7 +283,8 @@ void core_reserve_due(struct mr_core *core, uint32_t workload)
 {
     uint32_t reserved = core_workload(core, workload)->reserved;
     struct core_reserved *r = core_reserved(core, reserved);
-    if (core->now_us >= r->end_us) {
+    bool gone = r->maintenance && r->window_first == 0; /* with its nodes: a term has ended */
+    if (core->now_us >= r->end_us || gone) {
         (void)nodes_clear(core, r);
         end(core, reserved, MR_STATE_COMPLETED);
         return;

@@ -290,6 +290,30 @@ static void a_term_ends_as_a_maintenance_begins(void **state)
     cloud_done(&c);
 }
 
+static void a_maintenance_ends_with_the_last_of_its_nodes(void **state)
+{
+    (void)state;
+    struct cloud c;
+    struct mr_workload_info left;
+    uint32_t cursor = 0;
+    one_node(&c);
+    for (uint32_t i = 2; i <= 3; i++)
+        node_set(&c, i, 8);
+    struct mr_event term = maintenance(2, DAY, (uint64_t)1 << 58);
+    term.u.reserve.nodes = 2;
+    uint64_t end = reserve(&c, term);
+    tick(&c, 2 * DAY);
+    assert_state(&c, end, MR_STATE_RUNNING);
+    node_state(&c, 2, MR_NODE_ABSENT);
+    tick(&c, 0);
+    assert_state(&c, end, MR_STATE_RUNNING);
+    node_state(&c, 3, MR_NODE_ABSENT); /* nothing would end it any more */
+    tick(&c, 0);
+    assert_state(&c, end, MR_STATE_COMPLETED);
+    assert_int_equal(mr_core_reservation_next(c.core, &cursor, &left), MR_ENOT_FOUND);
+    cloud_done(&c);
+}
+
 static void domains_that_come_are_booked_whole(void **state)
 {
     (void)state;
@@ -362,6 +386,7 @@ int main(void)
         cmocka_unit_test(deliveries_beyond_the_table_are_refused),
         cmocka_unit_test(why_names_the_delivery_that_is_enough),
         cmocka_unit_test(a_term_ends_as_a_maintenance_begins),
+        cmocka_unit_test(a_maintenance_ends_with_the_last_of_its_nodes),
         cmocka_unit_test(domains_that_come_are_booked_whole),
         cmocka_unit_test(a_rack_that_fails_takes_nothing_that_has_not_come),
         cmocka_unit_test(what_is_expected_outlives_a_restart),
