@@ -81,10 +81,11 @@ void mr_sim_fleet_free(struct mr_sim_fleet *fleet); /* NULL is fine */
 void mr_sim_fleet_put_json(const struct mr_sim_fleet *fleet, struct mr_buf *out);
 void mr_sim_fleet_put_text(const struct mr_sim_fleet *fleet, struct mr_buf *out);
 void mr_sim_types_put(const struct mr_sim_fleet *fleet, bool json, struct mr_buf *out);
+#define MR_SIM_FLEET_RUN_NODES 16384u /* of a run at most: as many as one call describes */
 /* Nodes that are alike and follow each other, in one block: ids ascend, and so do domains. */
 struct mr_sim_fleet_run {
-    struct mr_event_node first; /* ids, domains, blocks and cells count from 1 within the fleet */
-    uint32_t count, domain_nodes;
+    struct mr_event_node first;   /* ids, domains, blocks and cells count from 1 within the fleet */
+    uint32_t count, domain_nodes; /* of each of its domains; without one: 1 */
     struct mr_str type, accelerator; /* the fleet's; of the instance, "" without devices */
     uint64_t from_us, until_us;      /* 0, UINT64_MAX: no date */
 };

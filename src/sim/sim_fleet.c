@@ -475,10 +475,19 @@ int mr_sim_fleet_read(const struct mr_sim_file *json, const struct mr_sim_file *
 
 /* --- runs of nodes that are alike ---------------------------------------------------------- */
 
-static bool goes_on(const struct sim_fleet_node *a, const struct sim_fleet_node *b)
+static bool alike(const struct sim_fleet_node *a, const struct sim_fleet_node *b)
 {
     return a->line == b->line && a->node.block == b->node.block && a->node.cell == b->node.cell &&
            (a->node.domain == 0) == (b->node.domain == 0);
+}
+
+/* Nodes of its domain from this one on; a node without one is alone. */
+static uint32_t domain_nodes(const struct mr_sim_fleet *fleet, uint32_t at)
+{
+    uint32_t end = at + 1, domain = fleet->nodes[at].node.domain;
+    while (domain != 0 && end < fleet->node_count && fleet->nodes[end].node.domain == domain)
+        end++;
+    return end - at;
 }
 
 int mr_sim_fleet_run_next(const struct mr_sim_fleet *fleet, uint32_t *cursor,
@@ -487,13 +496,15 @@ int mr_sim_fleet_run_next(const struct mr_sim_fleet *fleet, uint32_t *cursor,
     if (*cursor >= fleet->node_count) return MR_ENOT_FOUND;
     const struct sim_fleet_node *first = &fleet->nodes[*cursor];
     const struct sim_fleet_line *line = &fleet->lines[first->line];
-    uint32_t end = *cursor + 1;
-    while (end < fleet->node_count && goes_on(first, &fleet->nodes[end]))
-        end++;
+    uint32_t together = domain_nodes(fleet, *cursor), end = *cursor + together;
+    /* Entries of a file may be alike but for the size of their domains. */
+    while (end < fleet->node_count && alike(first, &fleet->nodes[end]) &&
+           domain_nodes(fleet, end) == together &&
+           end - *cursor + together <= MR_SIM_FLEET_RUN_NODES)
+        end += together;
     *ret = (struct mr_sim_fleet_run){.first = first->node,
                                      .count = end - *cursor,
-                                     .domain_nodes =
-                                         line->domains > 0 ? line->nodes / line->domains : 1,
+                                     .domain_nodes = together,
                                      .type = line->type.name,
                                      .accelerator = line->type.accel,
                                      .from_us = line->from_us,

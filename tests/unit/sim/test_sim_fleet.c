@@ -79,6 +79,47 @@ static void nodes_that_are_alike_are_one_run(void **state)
     mr_sim_fleet_free(f);
 }
 
+static void domains_of_other_sizes_are_another_run(void **state)
+{
+    (void)state;
+    struct mr_sim_fleet *f;
+    struct mr_sim_fleet_run run;
+    uint32_t cursor = 0;
+    assert_int_equal(
+        read_with("{\"nodes\":[{\"type\":\"p5.48xlarge\",\"count\":8,\"domain_nodes\":4},"
+                  "{\"type\":\"p5.48xlarge\",\"count\":8,\"domain_nodes\":8}]}",
+                  NULL, &f),
+        0);
+    assert_int_equal(mr_sim_fleet_run_next(f, &cursor, &run), 0);
+    assert_int_equal(run.count, 8);
+    assert_int_equal(run.domain_nodes, 4);
+    assert_int_equal(mr_sim_fleet_run_next(f, &cursor, &run), 0);
+    assert_int_equal(run.first.domain, 3);
+    assert_int_equal(run.count, 8);
+    assert_int_equal(run.domain_nodes, 8);
+    assert_int_equal(mr_sim_fleet_run_next(f, &cursor, &run), MR_ENOT_FOUND);
+    mr_sim_fleet_free(f);
+}
+
+static void runs_are_no_longer_than_a_call(void **state)
+{
+    (void)state;
+    struct mr_sim_fleet *f;
+    struct mr_sim_fleet_run run;
+    uint32_t cursor = 0, nodes = 0;
+    assert_int_equal(read_with("{\"block_nodes\":40000,\"nodes\":[{\"type\":\"c7i.48xlarge\","
+                               "\"count\":40000}]}",
+                               NULL, &f),
+                     0);
+    while (mr_sim_fleet_run_next(f, &cursor, &run) == 0) {
+        assert_int_equal(run.first.id.v, nodes + 1);
+        assert_true(run.count <= MR_SIM_FLEET_RUN_NODES);
+        nodes += run.count;
+    }
+    assert_int_equal(nodes, 40000);
+    mr_sim_fleet_free(f);
+}
+
 static void cells_and_blocks_lie_as_they_are_drawn(void **state)
 {
     (void)state;
@@ -210,6 +251,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ultraservers_become_domains_and_blocks_are_cut),
         cmocka_unit_test(nodes_that_are_alike_are_one_run),
+        cmocka_unit_test(domains_of_other_sizes_are_another_run),
+        cmocka_unit_test(runs_are_no_longer_than_a_call),
         cmocka_unit_test(cells_and_blocks_lie_as_they_are_drawn),
         cmocka_unit_test(a_type_of_ones_own_and_dates_are_kept),
         cmocka_unit_test(a_table_of_prices_replaces_the_known_ones),
