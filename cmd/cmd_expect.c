@@ -83,15 +83,21 @@ static void term_put(struct mr_buf *out, const struct mr_sim_fleet_run *run, uin
     mr_buf_put_char(out, '}');
 }
 
-static int run_send(struct cmd_client *client, const struct mr_sim_fleet_run *run,
-                    const struct known *known, struct mr_str name)
+static int nodes_send(struct cmd_client *client, const struct mr_sim_fleet_run *run,
+                      const struct known *known)
 {
     mr_cleanup(mr_buf_done) struct mr_buf body;
     mr_buf_init(&body, 4096);
     run_put(&body, run, known);
-    int code = cmd_call(client, "POST", "/api/nodes", mr_buf_str(&body), NULL);
-    if (code != 0 || run->until_us == UINT64_MAX) return code;
-    mr_buf_reset(&body);
+    return cmd_call(client, "POST", "/api/nodes", mr_buf_str(&body), NULL);
+}
+
+static int term_send(struct cmd_client *client, const struct mr_sim_fleet_run *run,
+                     const struct known *known, struct mr_str name)
+{
+    mr_cleanup(mr_buf_done) struct mr_buf body;
+    if (run->until_us == UINT64_MAX) return 0;
+    mr_buf_init(&body, 4096);
     term_put(&body, run, known->node + run->first.id.v, name);
     return cmd_call(client, "POST", "/api/reservations", mr_buf_str(&body), NULL);
 }
@@ -134,14 +140,17 @@ static int send_all(struct cmd *cmd, struct cmd_client *client, const struct mr_
     uint32_t cursor = 0, taken = 0;
     while (mr_sim_fleet_run_next(fleet, &cursor, &run) == 0) {
         uint32_t id = known->node + run.first.id.v;
-        int code = run_send(client, &run, known, mr_sim_fleet_name(fleet));
+        int code = nodes_send(client, &run, known);
+        if (code == 0) {
+            taken += run.count; /* whatever becomes of their term */
+            code = term_send(client, &run, known, mr_sim_fleet_name(fleet));
+        }
         if (code != 0 && taken > 0)
             cmd_say("nodes %u to %u were taken before that; take them back with: millrace fleet "
                     "node ID absent",
-                    known->node + 1, id - 1);
+                    known->node + 1, known->node + taken);
         if (code != 0) return code;
         run_say(cmd, &run, id);
-        taken += run.count;
     }
     if (cmd->json) printf("{\"id\":%u,\"count\":%u}\n", known->node + 1, taken);
     return 0;
