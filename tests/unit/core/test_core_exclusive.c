@@ -305,15 +305,7 @@ static void a_snapshot_keeps_nodes_apart(void **state)
     uint64_t id = submit(&c, alone(job(6, 1000)));
     all_leases(&c, id, MR_EVENT_LEASE_STARTED);
     struct cloud to;
-    cloud_init(&to, &tiny_limits);
-    struct mr_buf saved;
-    mr_buf_init(&saved, 1 << 26);
-    mr_core_save(c.core, &saved);
-    assert_int_equal(mr_core_load(mr_buf_str(&saved), to.block, to.bytes, &to.core), 0);
-    assert_true(mr_core_hash(to.core) == mr_core_hash(c.core));
-    mr_buf_done(&saved);
-    to.now_us = c.now_us;
-    to.tag = c.tag;
+    cloud_load(&to, &c);
     for (uint32_t i = 0; i < 3; i++) {
         uint64_t next = submit(&c, alone(job(4, 1000)));
         assert_int_equal(submit(&to, alone(job(4, 1000))), next);
