@@ -15,14 +15,16 @@
 static const char *edge(yyjson_val *band, const char *name)
 {
     yyjson_val *value = yyjson_obj_get(band, name);
-    if (!yyjson_is_num(value)) return "more than 30 days";
+    if (!yyjson_is_num(value)) return "more than is looked ahead";
     return cmd_duration((uint64_t)(yyjson_get_num(value) * 1e6));
 }
 
-static void print_band(const char *what, yyjson_val *band)
+static void print_band(const char *what, yyjson_val *root, const char *name)
 {
+    yyjson_val *band = yyjson_obj_get(root, name);
     if (yyjson_is_null(yyjson_obj_get(band, "low"))) {
-        printf("%s: not within 30 days, as far as is known\n", what);
+        printf("%s: not within %" PRIu64 " days, as far as is known\n", what,
+               cmd_json_u64(root, "horizon_s", 0) / 86400);
         return;
     }
     printf("%s in %s; in 90 of 100 futures between %s and %s\n", what, edge(band, "median_s"),
@@ -53,11 +55,11 @@ static void print_when(yyjson_val *root)
     printf("workload %" PRIu64 " is %s%s%s\n", cmd_json_u64(root, "id", 0), state,
            reason[0] != 0 ? ": " : "", reason);
     if (strcmp(state, "pending") == 0) {
-        print_band("starts", start);
+        print_band("starts", root, "start");
     } else {
         printf("started at %s\n", cmd_json_str(start, "median", "?"));
     }
-    print_band("ends", yyjson_obj_get(root, "end"));
+    print_band("ends", root, "end");
     print_doubts(root);
 }
 

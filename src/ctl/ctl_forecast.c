@@ -96,8 +96,11 @@ static void put_answer(struct mr_buf *out, const struct when *w)
     ctl_put_reason(out, &w->info.reason);
     ctl_put_band(out, "start", &a->start, w->q.now_us);
     ctl_put_band(out, "end", &a->end, w->q.now_us);
-    mr_buf_printf(out, ",\"samples\":%u,\"started\":%u,\"cut\":%u,\"unknown\":%u,\"steps\":%llu}",
-                  a->samples, a->started, a->cut, a->unknown, (unsigned long long)a->steps);
+    mr_buf_printf(out,
+                  ",\"samples\":%u,\"started\":%u,\"cut\":%u,\"unknown\":%u,\"steps\":%llu,"
+                  "\"horizon_s\":%llu}",
+                  a->samples, a->started, a->cut, a->unknown, (unsigned long long)a->steps,
+                  (unsigned long long)(a->horizon_us / 1000000));
 }
 
 /* --- questions -------------------------------------------------------------------------------- */

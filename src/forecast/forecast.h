@@ -68,7 +68,7 @@ void mr_forecast_known(struct mr_forecast_learned *learned, const struct mr_core
 struct mr_forecast_options {
     uint64_t seed;
     uint64_t now_us;     /* 0, or earlier than core's: core's */
-    uint64_t horizon_us; /* how far it looks; 0: 30 days */
+    uint64_t horizon_us; /* how far it looks; 0: 30 days, behind the delivery that it waits for */
     uint64_t steps_max;  /* of all forks together, about; 0: 2,000,000 */
     uint32_t samples;    /* 0: MR_FORECAST_SAMPLES */
     bool no_arrivals;    /* nobody submits anything more */
@@ -84,10 +84,11 @@ struct mr_forecast_answer {
                                     such bands were wrong by. For mr_forecast_scored */
     uint32_t samples;            /* futures looked at */
     uint32_t started;            /* of these, in so many it started within the horizon */
-    uint32_t cut;     /* so many ended at the bound of steps: their starts count as never */
-    uint32_t unknown; /* workloads that run or wait, of whose length nothing is known: they are
-                         taken to run for ever */
-    uint64_t steps;   /* done in all */
+    uint32_t cut;        /* so many ended at the bound of steps: their starts count as never */
+    uint32_t unknown;    /* workloads that run or wait, of whose length nothing is known: they are
+                            taken to run for ever */
+    uint64_t steps;      /* done in all */
+    uint64_t horizon_us; /* so far it looked */
 };
 
 /* A forecast made at asked_us has come true: the workload started at started_us. O(1). */

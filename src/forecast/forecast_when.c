@@ -88,7 +88,11 @@ int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learne
     if (mr_state_final(info.state)) return MR_ESTATE;
     int error = forecast_prepare(&fork, core, learned, options, scratch, bytes);
     if (error != 0) return error;
-    *ret = (struct mr_forecast_answer){.samples = MR_MIN(samples, MR_FORECAST_SAMPLES_MAX)};
+    uint64_t asked_us = MR_MAX(options->now_us, mr_core_now_us(core));
+    bool waits = info.reason.code == MR_REASON_DELIVERY && info.reason.a > asked_us;
+    if (options->horizon_us == 0 && waits) fork.until_us = info.reason.a + FORECAST_HORIZON_US;
+    *ret = (struct mr_forecast_answer){.samples = MR_MIN(samples, MR_FORECAST_SAMPLES_MAX),
+                                       .horizon_us = fork.until_us - asked_us};
     uint64_t steps = options->steps_max != 0 ? options->steps_max : FORECAST_STEPS;
     fork.steps_max = MR_MAX(steps / ret->samples, 1u);
     for (uint32_t i = 0; i < ret->samples; i++) {
@@ -109,7 +113,6 @@ int mr_forecast_when(const struct mr_core *core, const struct mr_forecast_learne
     forecast_band_of(starts, ret->samples, &ret->start);
     forecast_band_of(ends, ret->samples, &ret->end);
     ret->raw = ret->start;
-    if (info.state == MR_STATE_PENDING)
-        forecast_widen(learned, MR_MAX(options->now_us, mr_core_now_us(core)), &ret->start);
+    if (info.state == MR_STATE_PENDING) forecast_widen(learned, asked_us, &ret->start);
     return 0;
 }

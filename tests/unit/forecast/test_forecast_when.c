@@ -95,6 +95,12 @@ static void a_gang_waits_for_the_delivery_that_is_enough(void **state)
     struct mr_forecast_answer a = ask(eight, 1), b = ask(twelve, 1);
     assert_int_equal(a.start.middle_us, 6 * HOUR);
     assert_int_equal(b.start.middle_us, 20 * HOUR);
+    assert_true(b.horizon_us > 30 * 24 * HOUR && b.horizon_us < 31 * 24 * HOUR);
+    node.u.node.id.v = 4;
+    node.u.node.from_us = 60 * 24 * HOUR; /* so far it looks for whom that is enough */
+    cloud_step(&c, node);
+    struct mr_forecast_answer late = ask(submitted(16, HOUR), 1);
+    assert_int_equal(late.start.middle_us, 60 * 24 * HOUR);
     c.now_us = 7 * HOUR; /* it is late: it comes with the next, for all that is known */
     tick(&c, 0);
     a = ask(eight, 1);
