@@ -274,7 +274,12 @@ static void choose(struct sim_client *client)
     client->tries = 0;
     bool may_submit = sim->job_count < sim->c.jobs_max;
     uint64_t other = sim_draw(sim, 0, 999);
-    if (other < sim->c.reserve_permille && may_submit && sim->job_count >= SIM_MODELS) {
+    if (sim_supply_asks(sim)) {
+        char path[64], body[300];
+        client->want = SIM_WANT_TENANT;
+        sim_supply_ask(sim, path, body);
+        put_request(client, "POST", path, "", body);
+    } else if (other < sim->c.reserve_permille && may_submit && sim->job_count >= SIM_MODELS) {
         client->want = SIM_WANT_RESERVE;
         ask_reserve(client);
     } else if (other >= 1000 - sim->c.quota_permille) {

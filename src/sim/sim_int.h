@@ -137,7 +137,7 @@ struct sim_engine {
 enum sim_want {
     SIM_WANT_SUBMIT,
     SIM_WANT_RESERVE,
-    SIM_WANT_TENANT, /* another quota */
+    SIM_WANT_TENANT, /* another quota, or nodes to come */
     SIM_WANT_CANCEL,
     SIM_WANT_CHAT,
     SIM_WANT_STREAM,
@@ -180,6 +180,7 @@ struct sim_conditions {
     uint32_t full_ppm, io_ppm, slow_ppm, torn_snapshot_permille;
     uint32_t disk_us, net_us, hang_up_permille;
     uint32_t domain_nodes, block_domains, cell_blocks; /* 0: all nodes lie in no place */
+    uint32_t expect_permille;      /* of what callers do: nodes that are to be delivered */
     uint32_t domain_ppm, move_ppm; /* a rack fails; a node is found to lie elsewhere */
     uint64_t steps_max, snapshot_every, group_delay_us;
 };
@@ -299,6 +300,10 @@ void sim_node_describe(const struct sim *sim, uint32_t node, char *ret, size_t s
 /* sim_place.c */
 /* Gives part of the worlds domains, blocks and cells, and more nodes to lie in them. */
 void sim_places_draw(struct sim *sim, uint64_t seed);
+/* sim_supply.c: nodes that are promised to the operator. */
+void sim_supply_draw(struct sim *sim, uint64_t seed);
+bool sim_supply_asks(struct sim *sim); /* whether the next call is about them */
+void sim_supply_ask(struct sim *sim, char path[64], char body[300]);
 /* The domain, block or cell that the node lies in, 0: none; for MR_TOPOLOGY_NODE itself. */
 uint32_t sim_place_of(const struct sim *sim, uint32_t node, enum mr_topology level);
 /* The node turns out to lie elsewhere, or the whole domain does. False: not now. */

@@ -67,17 +67,18 @@ static void draw_conditions(struct sim *sim, const struct mr_sim_options *option
                                           .up = true};
     }
     sim_places_draw(sim, options->seed);
+    sim_supply_draw(sim, options->seed);
     (void)snprintf(
         sim->report->conditions, sizeof sim->report->conditions,
         "%u nodes, %u gates, %u callers, %u jobs, %u tenants, %llu steps; permille: quota %u "
-        "reserve %u; ppm: crash %u/%u cut %u node %u "
+        "reserve %u expect %u; ppm: crash %u/%u cut %u node %u "
         "worker %u start %u repeat %u full %u io %u slow %u torn %u; places: %u nodes to a "
         "domain, %u to a block, %u to a cell, fail %u move %u",
         c->nodes, c->gates, c->clients, c->jobs_max, c->tenants, (unsigned long long)c->steps_max,
-        c->quota_permille, c->reserve_permille, c->crash_ppm, c->crash_call_ppm, c->cut_ppm,
-        c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm, c->full_ppm, c->io_ppm,
-        c->slow_ppm, c->torn_snapshot_permille, c->domain_nodes, c->block_domains, c->cell_blocks,
-        c->domain_ppm, c->move_ppm);
+        c->quota_permille, c->reserve_permille, c->expect_permille, c->crash_ppm, c->crash_call_ppm,
+        c->cut_ppm, c->node_ppm, c->worker_ppm, c->start_fail_ppm, c->repeat_ppm, c->full_ppm,
+        c->io_ppm, c->slow_ppm, c->torn_snapshot_permille, c->domain_nodes, c->block_domains,
+        c->cell_blocks, c->domain_ppm, c->move_ppm);
 }
 
 /* --- faults that come by themselves ----------------------------------------------------------- */
