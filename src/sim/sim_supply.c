@@ -11,7 +11,8 @@
 
 #include "sim/sim_int.h"
 
-#define ASIDE          0x737570706c790007ull /* keeps the seeds of tests/sim/seeds.txt as they were */
+/* Keeps the seeds of tests/sim/seeds.txt as they were. */
+#define ASIDE          0x737570706c790007ull
 #define PROMISED_NODES 6u
 
 void sim_supply_draw(struct sim *sim, uint64_t seed)
