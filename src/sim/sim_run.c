@@ -123,6 +123,11 @@ static void node_told(struct mr_ctl_call *call)
 static void tell_run(void *arg)
 {
     struct sim_node_call *told = arg;
+    /* Where it lies now: two descriptions name one domain, and the later one must not be the older.
+     */
+    if (told->said == SAID_PLACE)
+        sim_node_describe(told->sim, told->node, told->body, sizeof told->body);
+    told->call.body = mr_str_from(told->body);
     told->call.ctl = told->sim->ctl;
     mr_ctl_call(&told->sim->lanes[0].env, &told->call);
 }
@@ -149,17 +154,10 @@ static void tell(struct sim *sim, enum said said, uint32_t node)
     told->sim = sim;
     told->said = said;
     told->node = node;
-    if (said == SAID_PLACE)
-        sim_node_describe(sim, node, told->body, sizeof told->body);
-    else
-        (void)snprintf(told->body, sizeof told->body, "{\"state\":\"%s\"}",
-                       said == SAID_STATE && sim->nodes[node].up ? "up" : "down");
-    told->call = (struct mr_ctl_call){.op = ops[said],
-                                      .done = node_told,
-                                      .arg = told,
-                                      .admin = true,
-                                      .id = node,
-                                      .body = mr_str_from(told->body)};
+    (void)snprintf(told->body, sizeof told->body, "{\"state\":\"%s\"}",
+                   said == SAID_STATE && sim->nodes[node].up ? "up" : "down");
+    told->call = (struct mr_ctl_call){
+        .op = ops[said], .done = node_told, .arg = told, .admin = true, .id = node};
     sim_in_daemon(sim, sim_draw(sim, 1000, SIM_SECOND_US), tell_run, told, NULL);
 }
 
