@@ -18,6 +18,8 @@
  */
 #include "core_reserve.h"
 
+#define FROM_US_MAX ((uint64_t)1 << 59) /* as reservations end at the latest */
+
 /* --- joining and leaving ---------------------------------------------------------------------- */
 
 static bool after(const struct core_delivery *d, uint64_t comes_us, uint8_t type)
@@ -44,6 +46,7 @@ static bool is_that(const struct mr_core *core, uint32_t at, uint64_t comes_us, 
 bool core_delivery_valid(const struct mr_core *core, const struct mr_event_node *event)
 {
     if (event->from_us <= core->now_us) return true;
+    if (event->from_us > FROM_US_MAX) return false;
     if (event->id.v == 0 || event->id.v > core->limits.nodes) return false;
     uint8_t state = core_node(core, event->id.v)->state;
     if (state != MR_NODE_ABSENT && state != MR_NODE_EXPECTED) return false;

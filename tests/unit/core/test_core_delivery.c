@@ -218,6 +218,9 @@ static void one_that_is_there_is_not_expected_again(void **state)
     one_node(&c);
     expect(&c, 1, DAY);
     assert_int_equal(node_is(&c, 1), MR_NODE_UP);
+    expect(&c, 2, (uint64_t)1 << 60); /* nor one in the year 38,000 */
+    assert_int_equal(mr_core_node(c.core, (struct mr_node_id){2}, &(struct mr_node_info){0}),
+                     MR_ENOT_FOUND);
     node_state(&c, 1, MR_NODE_DOWN);
     expect(&c, 1, DAY);
     assert_int_equal(node_is(&c, 1), MR_NODE_DOWN);
