@@ -8,7 +8,7 @@
  *
  * Owns:       nothing.
  * Invariants: the text of each stands where it is verified; (1) to (9) here, (10) to (19) in
- *             core_check_work.c, (20) and on in core_check_fit.c, (25) and (27) here.
+ *             core_check_work.c, (20) and on in core_check_fit.c, (27) and (28) here.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(state).
  * Tests:      tests/unit/core/test_core_save.c damages blocks
@@ -159,7 +159,7 @@ static void node_leases_check(struct core_check *check, uint32_t node)
     core_check_holds(check, exact, "(5) free is what a node has less what is held on it");
     core_check_holds(check, core_node_sound(n) == !n->unsound, "(6) a node knows if it is full");
     core_check_holds(check, held.alone == 0 || held.leases == 1,
-                     "(25) an exclusive workload's node is nobody else's");
+                     "(28) an exclusive workload's node is nobody else's");
     core_check_holds(check, sound, "(6) no device, vCPU or memory is used twice");
 }
 

@@ -2,7 +2,7 @@
 /* The part of mr_core_check about reservations, their windows and their members, and deliveries.
  *
  * Owns:       nothing.
- * Invariants: (25) and (26), each with its text where it is verified.
+ * Invariants: (25) and (29), each with its text where it is verified.
  * Never:      I/O, clock, allocation, recursion; asserts: a damaged block is an error.
  * Cost:       O(nodes + windows + workloads).
  * Tests:      tests/unit/core/test_core_reserve.c
@@ -136,7 +136,7 @@ static uint32_t delivery_check(struct core_check *check, uint32_t delivery)
         core_check_holds(check,
                          n->delivery == delivery && n->delivery_prev == prev &&
                              n->state == MR_NODE_EXPECTED && n->accel_type == d->accel_type,
-                         "(26) a delivery's nodes are expected and linked both ways");
+                         "(29) a delivery's nodes are expected and linked both ways");
         cpu += n->cpu_milli;
         mem += n->mem_mib;
         accel += (uint64_t)n->accel_count * CORE_WHOLE;
@@ -146,7 +146,7 @@ static uint32_t delivery_check(struct core_check *check, uint32_t delivery)
     core_check_holds(check,
                      count == d->nodes && count > 0 && prev == d->node_last &&
                          cpu == d->cpu_milli && mem == d->mem_mib && accel == d->accel_milli,
-                     "(26) a delivery knows what it brings");
+                     "(29) a delivery knows what it brings");
     return count;
 }
 
@@ -160,15 +160,15 @@ static void deliveries_check(struct core_check *check)
         bool ascends = d->comes_us > before->comes_us ||
                        (d->comes_us == before->comes_us && d->accel_type > before->accel_type);
         core_check_holds(check, d->prev == prev && (prev == 0 || ascends),
-                         "(26) deliveries ascend by date and are linked both ways");
+                         "(29) deliveries ascend by date and are linked both ways");
         nodes += delivery_check(check, at);
         prev = at;
         at = d->next;
     }
     core_check_holds(check, count == live && prev == core->delivery_last,
-                     "(26) every delivery is in the list");
+                     "(29) every delivery is in the list");
     core_check_holds(check, nodes == core->nodes_by_state[MR_NODE_EXPECTED],
-                     "(26) every node that is expected is in a delivery");
+                     "(29) every node that is expected is in a delivery");
 }
 
 void core_check_reserve(struct core_check *check)
