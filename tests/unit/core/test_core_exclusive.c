@@ -280,7 +280,7 @@ static void a_node_that_grows_stays_its_own(void **state)
     all_leases(&c, id, MR_EVENT_LEASE_STARTED);
     c.now_us += MINUTE;
     cloud_step(&c, (struct mr_event){.kind = MR_EVENT_NODE_SET,
-                                     .u.node = {{1}, 96000, 524288, GPU, 6, 1, 1, 1}});
+                                     .u.node = {{1}, 96000, 524288, GPU, 6, 1, 1, 1, 0}});
     assert_int_equal(state_of(&c, id), MR_STATE_RUNNING);
     assert_int_equal(free_on(1), 0);
     assert_int_equal(tenant(1).accel_milli, 6000);
